@@ -1,0 +1,1 @@
+"""What people type: flags, exit codes and printing, one file per command."""

@@ -1,0 +1,1 @@
+"""An experiment: a scenario carried out from start to verdict."""

@@ -1,0 +1,1 @@
+"""What a participant does: produce, consume. Yields progress, prints nothing."""
