@@ -167,9 +167,7 @@ class Unconfirmed:
         segments, settled = self._segments, self._settled
         while segments and segments[0][0] in settled:
             first, numbers = segments.popleft()
-            done = next(
-                (i for i in range(len(numbers)) if first + i not in settled), len(numbers)
-            )
+            done = next((i for i in range(len(numbers)) if first + i not in settled), len(numbers))
             settled.difference_update(range(first, first + done))
             if done < len(numbers):
                 segments.appendleft((first + done, numbers[done:]))

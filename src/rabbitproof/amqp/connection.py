@@ -102,6 +102,9 @@ class Connection:
         self._where = f"{safe(address.host)}:{address.port}"
         self._events: deque[Event] = deque()
         self._failure: RabbitproofError | None = None
+        """What ended the connection."""
+        self._refusals: deque[tuple[int, ChannelClosed]] = deque()
+        """Channels that the broker closed; the connection goes on."""
         self._out: deque[memoryview] = deque()
         self.backlog = 0
         """Bytes handed over that the kernel has not taken yet."""
@@ -111,7 +114,7 @@ class Connection:
         deadline = time.monotonic() + timeout
         self._socket = _connect(address, self._where, timeout)
         self._selector = selectors.DefaultSelector()
-        self._socket.setblocking(False)
+        self._socket.settimeout(0)  # never waits by itself; `select` does
         self._mask = selectors.EVENT_READ
         self._selector.register(self._socket, self._mask)
         self._heart = _Heart(0, time.monotonic())
@@ -173,11 +176,12 @@ class Connection:
             events = list(self._events)
             self._events.clear()
             return events
-        if self._failure is not None:
-            raise self._failure
-        self._pass_time(timeout)
+        if not self._refusals and self._failure is None:
+            self._pass_time(timeout)
         events = list(self._events)
         self._events.clear()
+        if not events and self._refusals:
+            raise self._refusals.popleft()[1]
         if not events and self._failure is not None:
             raise self._failure
         return events
@@ -188,10 +192,7 @@ class Connection:
             if self._session.state is State.OPEN and self._failure is None:
                 deadline = time.monotonic() + timeout
                 self._session.close()
-                while self._session.state is not State.CLOSED:
-                    left = deadline - time.monotonic()
-                    if left <= 0 or self._failure is not None:
-                        break
+                while not self.closed and (left := deadline - time.monotonic()) > 0:
                     self._pass_time(left)
         except RabbitproofError:
             pass  # it is closed, which is all that was wanted
@@ -279,6 +280,10 @@ class Connection:
                     if isinstance(event, Replied) and event.channel == channel:
                         return event.frame
                     kept.append(event)
+                for refusal in self._refusals:
+                    if refusal[0] == channel:
+                        self._refusals.remove(refusal)
+                        raise refusal[1]
                 if self._failure is not None:
                     raise self._failure
                 left = deadline - time.monotonic()
@@ -343,9 +348,8 @@ class Connection:
             if isinstance(event, ChannelEnded):
                 kind = _CHANNEL_ERRORS.get(event.code, ChannelClosed)
                 reason = safe(event.reason, 500)
-                self._failure = kind(
-                    f"The broker refused: {reason}.", code=event.code, reply=reason
-                )
+                error = kind(f"The broker refused: {reason}.", code=event.code, reply=reason)
+                self._refusals.append((event.channel, error))
             elif isinstance(event, ConnectionEnded):
                 self._ended(event)
             else:

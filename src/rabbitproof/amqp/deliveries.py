@@ -40,6 +40,10 @@ _BODY_SIZE_AT, _FLAGS_AT = 4, 12  # in a content header's payload, section 4.2.6
 _FIRST_TRY, _LONGEST_TRY = 8, 4096
 """Deliveries unpacked at once on the uniform path: few after a difference, then doubling."""
 
+_WORTH_WAITING: Final = 64 * 1024
+"""Bytes. A delivery of up to this size is kept until it is complete, so that it is read in bulk;
+a larger one is taken frame by frame, so that no byte is looked at twice."""
+
 _LAYOUTS_KEPT, _STRIDES_KEPT = 8, 64
 """Layouts remembered for one header size, and strides in all: hostile traffic, where no two
 messages are alike, can't fill the memory."""
@@ -112,12 +116,13 @@ class DeliveryReader:
         self._layouts: dict[int, list[_Layout]] = {}
         self._strides: dict[tuple[bytes, bytes, int], _Stride] = {}
 
-    def read(self, data: bytes, start: int) -> tuple[list[Batch | Delivery], int]:
+    def read(self, data: bytes, start: int) -> tuple[list[Batch | Delivery], int, bool]:
         """Read whole deliveries from ``data`` at ``start``, where a frame begins.
 
-        Return them and the position of the first byte that was not used: there begins an
-        incomplete delivery, or a frame that is none. Raises RemoteProtocolError when the bytes
-        contradict themselves.
+        Return them, the position of the first byte that was not used, and whether a delivery
+        begins there whose rest is worth waiting for. If not, it is a frame that is none, a
+        large delivery, or one with another channel's frames in between: take it frame by
+        frame. Raises RemoteProtocolError when the bytes contradict themselves.
         """
         found: list[Batch | Delivery] = []
         columns = _Columns(found)
@@ -125,7 +130,8 @@ class DeliveryReader:
         view = memoryview(data)
         while True:
             place = self._place(data, position, end)
-            if place is None:
+            if isinstance(place, bool):
+                wait = place
                 break
             layout = self._layout(data, place.header, place.header_size)
             if layout is None:
@@ -142,34 +148,42 @@ class DeliveryReader:
                 columns.add(data, position, place, layout.fields(data, place.header))
             position = place.after
         columns.flush()
-        return found, position
+        return found, position, wait
 
-    def _place(self, data: bytes, start: int, end: int) -> _Place | None:
-        """Find the parts of the delivery at ``start``; None when it is not all there."""
+    def _place(self, data: bytes, start: int, end: int) -> _Place | bool:
+        """Find the parts of the delivery at ``start``.
+
+        False when there is none to be read in bulk, True when it is worth waiting for its rest.
+        """
         if end - start < 11 or data[start] != FRAME_METHOD:
-            return None
+            return False
         if data[start + 7 : start + 11] != _DELIVER:
-            return None
+            return False
+        channel: int
+        size: int
         _, channel, size = _FRAME.unpack_from(data, start)
         header = start + size + FRAME_OVERHEAD + 7
         if end < header:
-            return None
+            return size <= _WORTH_WAITING
+        header_size: int
         kind, header_channel, header_size = _FRAME.unpack_from(data, header - 7)
-        if kind != FRAME_HEADER or header_channel != channel:
+        if header_channel != channel:
+            return False
+        if kind != FRAME_HEADER:
             raise _broken("a delivery without its content header")
         body = header + header_size + 1
         most = self.frame_max - FRAME_OVERHEAD if self.frame_max else size + header_size
         if size > most or header_size > most:
             raise _broken(f"a frame larger than the {self.frame_max} bytes that were agreed")
         if end < body:
-            return None
+            return header_size <= _WORTH_WAITING
         if data[header - 8] != _FRAME_END or data[body - 1] != _FRAME_END:
             raise _broken("a frame without its end mark")
         if header_size < _FLAGS_AT + 2:
             raise _broken("a content header that is too short")
-        (body_size,) = _BODY_SIZE.unpack_from(data, header + _BODY_SIZE_AT)
+        body_size: int = _BODY_SIZE.unpack_from(data, header + _BODY_SIZE_AT)[0]
         if end < body + body_size:
-            return None
+            return body_size <= _WORTH_WAITING
         # One body frame is the usual case, and told without a loop.
         after = body + body_size + FRAME_OVERHEAD
         if (
@@ -182,8 +196,8 @@ class DeliveryReader:
             content, alone = data[body + 7 : after - 1], True
         else:
             joined = self._join(data, body, end, channel, body_size)
-            if joined is None:
-                return None
+            if isinstance(joined, bool):
+                return joined and body_size <= _WORTH_WAITING
             (content, after), alone = joined, False
         tag = start + 12 + data[start + 11]
         if tag + 9 > header - 8:
@@ -192,21 +206,26 @@ class DeliveryReader:
 
     def _join(
         self, data: bytes, start: int, end: int, channel: int, size: int
-    ) -> tuple[bytes, int] | None:
-        """Join the body frames at ``start``; None when they are not all there."""
+    ) -> tuple[bytes, int] | bool:
+        """Join the body frames at ``start``.
+
+        True when they are not all there, False when another channel's frame comes between.
+        """
         parts: list[bytes] = []
         position, missing = start, size
         while missing > 0:
             if end < position + 7:
-                return None
+                return True
             kind, body_channel, part = _FRAME.unpack_from(data, position)
-            if kind != FRAME_BODY or body_channel != channel or not 0 < part <= missing:
+            if body_channel != channel:
+                return False
+            if kind != FRAME_BODY or not 0 < part <= missing:
                 raise _broken("a body that does not fit its content header")
             if self.frame_max and part + FRAME_OVERHEAD > self.frame_max:
                 raise _broken(f"a frame larger than the {self.frame_max} bytes that were agreed")
             after = position + part + FRAME_OVERHEAD
             if end < after:
-                return None
+                return True
             if data[after - 1] != _FRAME_END:
                 raise _broken("a frame without its end mark")
             parts.append(data[position + 7 : after - 1])
@@ -316,9 +335,7 @@ class _Columns:
         self._kind: tuple[int, bytes, int] | None = None  # channel, consumer tag, flag
         self._start = self._tag = 0
 
-    def add(
-        self, data: bytes, start: int, place: _Place, fields: tuple[bytes, bytes, int]
-    ) -> None:
+    def add(self, data: bytes, start: int, place: _Place, fields: tuple[bytes, bytes, int]) -> None:
         tag, flag = _TAG_AND_FLAG.unpack_from(data, place.tag)
         kind = (place.channel, data[start + 12 : place.tag], flag & 1)
         if kind != self._kind or tag != self._tag + 1:
@@ -331,9 +348,7 @@ class _Columns:
         if self._kind is not None and self._rows:
             channel, consumer_tag, flag = self._kind
             columns = zip(*self._rows, strict=True)
-            self._found.append(
-                Batch(channel, consumer_tag, self._start, bool(flag), *columns)
-            )
+            self._found.append(Batch(channel, consumer_tag, self._start, bool(flag), *columns))
             self._rows = []
         self._kind = None
 

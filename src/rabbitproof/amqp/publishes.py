@@ -15,14 +15,14 @@ sockets (``connection``) and outcomes (``proof``). Oracle in the tests: pamqp.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from zlib import crc32
 
 from rabbitproof.identity import CHECKSUM_HEADER, CHECKSUM_LENGTH, ID_LENGTH, SENT_HEADER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 FRAME_METHOD, FRAME_HEADER, FRAME_BODY = 1, 2, 3
 FRAME_END = b"\xce"
@@ -41,7 +41,8 @@ _MESSAGE_ID, _TIMESTAMP, _APP_ID = 1 << 7, 1 << 6, 1 << 3
 class Envelope:
     """All that the messages of one producer in one run have in common.
 
-    The body is ``body_head``, the number in decimal, ``body_tail``.
+    The body is ``body_head``, the number in decimal, ``body_tail``. The tail may depend on how
+    many digits the number has, so that all bodies can have one size.
     """
 
     channel: int
@@ -50,7 +51,7 @@ class Envelope:
     id_prefix: str
     """The first 24 characters of every message id; twelve hex digits of the number follow."""
     body_head: bytes
-    body_tail: bytes
+    body_tail: Callable[[int], bytes]
     headers: Mapping[str, str]
     """Constant headers; the checksum and the time of sending are added."""
     frame_max: int
@@ -64,14 +65,13 @@ class Envelope:
 class Publishes:
     """Templates of one envelope, made when first needed."""
 
-    __slots__ = ("_crc_start", "_envelope", "_id_and_head", "_tail", "_templates")
+    __slots__ = ("_crc_start", "_envelope", "_id_and_head", "_templates")
 
     def __init__(self, envelope: Envelope) -> None:
         self._envelope = envelope
         self._templates: dict[int, _Template] = {}
         self._id_and_head = b"%012x" + _literal(envelope.body_head) + b"%d"
         self._crc_start = crc32(envelope.id_prefix.encode())
-        self._tail = envelope.body_tail
 
     def size(self, n: int) -> int:
         """Return the bytes that message ``n`` takes on the wire."""
@@ -83,13 +83,12 @@ class Publishes:
         ``sent_ns`` is nanoseconds since 1970 and stands in every one of them; the timestamp
         property is the same in whole seconds.
         """
-        id_and_head, start, tail = self._id_and_head, self._crc_start, self._tail
+        id_and_head, start = self._id_and_head, self._crc_start
         out: list[bytes] = []
         for digits, group in _by_digits(numbers):
-            form = self._template(digits).at(sent_ns)
-            out += [
-                form % (crc32(tail, crc32(id_and_head % (n, n), start)), n, n) for n in group
-            ]
+            template = self._template(digits)
+            form, tail = template.at(sent_ns), template.tail
+            out += [form % (crc32(tail, crc32(id_and_head % (n, n), start)), n, n) for n in group]
         return b"".join(out)
 
     def _template(self, digits: int) -> _Template:
@@ -109,7 +108,10 @@ class _Template:
     before: bytes
     between: bytes
     after: bytes
-    size: int = field(default=0)
+    tail: bytes
+    """The body's bytes behind the number."""
+    size: int
+    """Bytes on the wire."""
 
     def at(self, sent_ns: int) -> bytes:
         """Return the format with only the message's own holes left: checksum, n, n."""
@@ -132,7 +134,8 @@ def _template(envelope: Envelope, digits: int) -> _Template:
         + _short(envelope.routing_key)
         + bytes([_MANDATORY if envelope.mandatory else 0])
     )
-    body_size = len(envelope.body_head) + digits + len(envelope.body_tail)
+    tail = envelope.body_tail(digits)
+    body_size = len(envelope.body_head) + digits + len(tail)
     table_start = b"".join(
         _short(key) + _long_string(value) for key, value in envelope.headers.items()
     ) + (_short(CHECKSUM_HEADER) + b"S" + struct.pack(">I", CHECKSUM_LENGTH))
@@ -146,9 +149,7 @@ def _template(envelope: Envelope, digits: int) -> _Template:
         + table_start
     )
     after_table = (
-        bytes([2 if envelope.persistent else 1])
-        + bytes([ID_LENGTH])
-        + envelope.id_prefix.encode()
+        bytes([2 if envelope.persistent else 1]) + bytes([ID_LENGTH]) + envelope.id_prefix.encode()
     )
     header_end = _short(envelope.app_id)
     # 8 + 8: the two times; 12: the number in the message id.
@@ -162,16 +163,16 @@ def _template(envelope: Envelope, digits: int) -> _Template:
         + _literal(sent_key)
     )
     between = _literal(after_table) + b"%012x"
-    after = _literal(header_end + FRAME_END) + _body(envelope, digits)
+    after = _literal(header_end + FRAME_END) + _body(envelope, digits, tail)
     size = (
         len(method) + FRAME_OVERHEAD + header_size + FRAME_OVERHEAD + body_size
     ) + FRAME_OVERHEAD * len(_chunks(body_size, envelope.frame_max))
-    return _Template(before, between, after, size)
+    return _Template(before, between, after, tail, size)
 
 
-def _body(envelope: Envelope, digits: int) -> bytes:
+def _body(envelope: Envelope, digits: int, tail: bytes) -> bytes:
     """Return the format of the body's frames. The number always falls into the first one."""
-    head, tail = envelope.body_head, envelope.body_tail
+    head = envelope.body_head
     body_size = len(head) + digits + len(tail)
     first, *rest = _chunks(body_size, envelope.frame_max)
     cut = first - len(head) - digits

@@ -246,26 +246,29 @@ class Session:
         events: list[Event] = []
         position = 0
         while position < len(data) and self.state is not State.CLOSED:
-            before = position
-            position = self._bulk(data, position, events)
-            position = self._frame(data, position, events)
-            if position == before:
+            position, wait = self._bulk(data, position, events)
+            after = position if wait else self._frame(data, position, events)
+            if after == position:
                 break
+            position = after
         self._rest = data[position:] if self.state is not State.CLOSED else b""
         return events
 
-    def _bulk(self, data: bytes, position: int, events: list[Event]) -> int:
-        """Read as many deliveries and confirms as stand here in whole."""
+    def _bulk(self, data: bytes, position: int, events: list[Event]) -> tuple[int, bool]:
+        """Read as many deliveries and confirms as stand here in whole.
+
+        Return the position behind them, and whether more bytes should come before the next.
+        """
         channel = int.from_bytes(data[position + 1 : position + 3], "big")
         state = self._channels.get(channel)
         if state is None or state.content is not None or self.state is not State.OPEN:
-            return position
-        found, position = self._reader.read(data, position)
+            return position, False
+        found, position, wait = self._reader.read(data, position)
         events += found
         confirms, position = read_confirms(data, position)
         if confirms is not None:
             events.append(confirms)
-        return position
+        return position, wait
 
     def _frame(self, data: bytes, position: int, events: list[Event]) -> int:
         """Read one frame; return its end, or ``position`` when it is not all there."""
@@ -418,9 +421,7 @@ class Session:
             case _:
                 self._answered(channel, state, method, events)
 
-    def _answered(
-        self, channel: int, state: _Channel, method: Frame, events: list[Event]
-    ) -> None:
+    def _answered(self, channel: int, state: _Channel, method: Frame, events: list[Event]) -> None:
         if not state.waiting or state.waiting[0] != method.name:
             raise RemoteProtocolError(
                 f"The broker sent {method.name}, which answers nothing; please report this."
