@@ -1,0 +1,382 @@
+"""RabbitMQ's Management API: what the broker says about itself, and what it can be told.
+
+Holds: every path below ``/api/`` that the project uses, and what can be odd about an answer.
+Refuses to hold: rates, colours, decisions, waiting. The only file that knows HTTP.
+
+Rules:
+
+- A name is percent-encoded whole: a vhost called ``/`` or a queue called ``a/../b`` stays one
+  segment of the path.
+- The login goes to the address that was named and nowhere else: no redirects, no proxies, no
+  ``.netrc``. What certificates are trusted is decided as for AMQP.
+- An answer is untrusted: its size and its time are bounded, its shape is checked
+  (``broker/answers``), and nothing of it is shown but through ``text.safe``.
+
+How old a count is (seen on 4.0 and 4.3): a classic queue's is its own; a quorum queue reports
+every 5 s, so that until then a full one counts 0 and a purged one what it held; a stream
+reports as often, and only where it is asked for alone. So these counts are for showing. That a
+queue is empty is proven over AMQP, whose passive declaration asks the queue itself.
+
+Paths and fields: https://www.rabbitmq.com/docs/http-api-reference.
+"""
+
+from __future__ import annotations
+
+import json
+import ssl
+import time
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import quote
+
+import httpx
+
+from rabbitproof.address import HIGHEST_PORT, MANAGEMENT_PORT, Tls
+from rabbitproof.broker.answers import (
+    Binding,
+    ConnectionInfo,
+    Overview,
+    QueueInfo,
+    Who,
+    read_binding,
+    read_connection,
+    read_overview,
+    read_queue,
+    read_who,
+)
+from rabbitproof.errors import ManagementError, ManagementUnreachable, UsageError
+from rabbitproof.text import safe
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+TIMEOUT = 10.0
+"""Seconds for one request, from connecting to the last byte. The broker itself gives its
+nodes 10 s to answer each other."""
+LARGEST_ANSWER = 64 * 2**20
+"""Bytes of one answer. A queue takes about 1 kB, so this is tens of thousands of queues."""
+_TOTALS = {"disable_stats": "true", "enable_queue_totals": "true"}
+"""Asks for the counts without the metrics, which would be older and cost the broker more."""
+
+
+class Management:
+    """A client of one broker's Management API, open from ``with`` to its end.
+
+    ``url`` is like ``http://localhost:15672``; ``timeout`` is in seconds, for each request.
+    Every method raises ``ManagementUnreachable`` when nobody or somebody else answers and
+    ``ManagementError`` when the API says no, with its reason.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        username: str,
+        password: str,
+        *,
+        tls: Tls | None = None,
+        timeout: float = TIMEOUT,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self.url = url.rstrip("/")
+        self._shown = safe(self.url)
+        if not _is_http(self.url):
+            raise UsageError(
+                f"{self._shown} is no address of a Management API; "
+                "write it like http://localhost:15672."
+            )
+        self._username = username
+        self._timeout = timeout
+        self._client = httpx.Client(
+            auth=httpx.BasicAuth(username.encode(), password.encode()),
+            verify=_trust(tls or Tls()) if self.url.startswith("https:") else False,
+            timeout=timeout,
+            trust_env=False,
+            follow_redirects=False,
+            transport=transport,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close what is open; may be called more than once."""
+        self._client.close()
+
+    # What the broker says.
+
+    def overview(self) -> Overview:
+        """Return who answers."""
+        return read_overview(self._object("overview"))
+
+    def whoami(self) -> Who:
+        """Return the login and its tags."""
+        return read_who(self._object("whoami"))
+
+    def queue(self, vhost: str, name: str) -> QueueInfo | None:
+        """Return one queue, None when there is none or no such vhost.
+
+        ``consumers`` comes from the metrics, and is None until they know the queue.
+        """
+        metrics = self._object_or_none("queues", vhost, name)
+        totals = self._object_or_none("queues", vhost, name, query=_TOTALS)
+        return None if metrics is None or totals is None else read_queue({**metrics, **totals})
+
+    def queue_totals(self, vhost: str) -> dict[str, QueueInfo]:
+        """Return every queue of a vhost by its name, in one request and without consumers."""
+        queues = map(read_queue, self._list("queues", vhost, query=_TOTALS))
+        return {queue.name: queue for queue in queues}
+
+    def bindings(
+        self, vhost: str, *, queue: str | None = None, exchange: str | None = None
+    ) -> list[Binding]:
+        """Return the bindings of a vhost, of those to one queue or from one exchange."""
+        if queue is not None:
+            answer = self._list("queues", vhost, queue, "bindings")
+        elif exchange is not None:
+            answer = self._list("exchanges", vhost, exchange or "amq.default", "bindings", "source")
+        else:
+            answer = self._list("bindings", vhost)
+        return [read_binding(one) for one in answer]
+
+    def connections(self) -> list[ConnectionInfo]:
+        """Return the connections the metrics know; a new one takes some seconds to appear."""
+        return [read_connection(one) for one in self._list("connections")]
+
+    # What the broker is told. What deletes tells whether there was something to delete.
+
+    def create_vhost(self, name: str) -> None:
+        """Create a vhost; the login gets every permission in it. Existing is as good."""
+        self._request("PUT", "vhosts", name, body={})
+
+    def delete_vhost(self, name: str) -> bool:
+        """Delete a vhost with all that is in it, and close its connections."""
+        return self._request("DELETE", "vhosts", name) is not None
+
+    def set_permissions(
+        self,
+        vhost: str,
+        user: str,
+        *,
+        configure: str = ".*",
+        write: str = ".*",
+        read: str = ".*",
+    ) -> None:
+        """Set what ``user`` may do in ``vhost``: regular expressions over names."""
+        body = {"configure": configure, "write": write, "read": read}
+        if self._request("PUT", "permissions", vhost, user, body=body) is None:
+            raise ManagementError(
+                f"there is no vhost {safe(vhost)} or no user {safe(user)}; create it first."
+            )
+
+    def delete_queue(
+        self, vhost: str, name: str, *, if_empty: bool = False, if_unused: bool = False
+    ) -> bool:
+        """Delete a queue; with ``if_empty`` or ``if_unused`` the broker refuses otherwise."""
+        query = _conditions(**{"if-empty": if_empty, "if-unused": if_unused})
+        return self._request("DELETE", "queues", vhost, name, query=query) is not None
+
+    def delete_exchange(self, vhost: str, name: str, *, if_unused: bool = False) -> bool:
+        """Delete an exchange; with ``if_unused`` the broker refuses one that has bindings."""
+        query = _conditions(**{"if-unused": if_unused})
+        return self._request("DELETE", "exchanges", vhost, name, query=query) is not None
+
+    def close_connection(self, name: str, reason: str) -> bool:
+        """Close a connection by its ``name``; its client is told ``reason``."""
+        headers = {"X-Reason": safe(reason).encode("ascii", "backslashreplace").decode()}
+        return self._request("DELETE", "connections", name, headers=headers) is not None
+
+    # How it is asked.
+
+    def _object(self, *path: str) -> dict[str, Any]:
+        answer = self._object_or_none(*path)
+        if answer is None:
+            raise self._stranger("has no " + "/".join(path))
+        return answer
+
+    def _object_or_none(
+        self, *path: str, query: dict[str, str] | None = None
+    ) -> dict[str, Any] | None:
+        answer = self._request("GET", *path, query=query)
+        if answer is not None and not isinstance(answer, dict):
+            raise self._stranger("gave no object for " + safe("/".join(path)))
+        return answer
+
+    def _list(self, *path: str, query: dict[str, str] | None = None) -> list[dict[str, Any]]:
+        answer = self._request("GET", *path, query=query)
+        if answer is None:
+            raise ManagementError(
+                f"the Management API at {self._shown} knows no {safe('/'.join(path))}; "
+                "check the names."
+            )
+        if not isinstance(answer, list) or not all(isinstance(one, dict) for one in answer):
+            raise self._stranger("gave no list for " + safe("/".join(path)))
+        return answer
+
+    def _request(
+        self,
+        method: str,
+        *path: str,
+        query: dict[str, str] | None = None,
+        body: dict[str, Any] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> Any:
+        """Ask and return the answer's JSON, ``{}`` for an empty one, None for a 404."""
+        url = f"{self.url}/api/{'/'.join(_segment(part) for part in path)}"
+        deadline = time.monotonic() + self._timeout
+        try:
+            with self._client.stream(
+                method, url, params=query, json=body, headers=headers
+            ) as response:
+                content = self._read(response, deadline)
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from error
+        return self._judge(response, content)
+
+    def _read(self, response: httpx.Response, deadline: float) -> bytes:
+        content = bytearray()
+        for piece in response.iter_bytes():
+            content += piece
+            if len(content) > LARGEST_ANSWER:
+                raise ManagementError(
+                    f"the Management API at {self._shown} answers with more than "
+                    f"{LARGEST_ANSWER >> 20} MiB; use a vhost with fewer objects."
+                )
+            if time.monotonic() > deadline:
+                raise httpx.ReadTimeout("the answer took too long", request=response.request)
+        return bytes(content)
+
+    def _judge(self, response: httpx.Response, content: bytes) -> Any:
+        status = response.status_code
+        try:
+            answer = json.loads(content) if content.strip() else {}
+        except (ValueError, RecursionError):  # not JSON, not UTF-8, or nested without end
+            answer = None
+        if response.is_success:
+            if answer is None:
+                raise self._stranger(f"answered {_start(content)}")
+            return answer
+        if response.is_redirect:
+            where = safe(response.headers.get("location", "nowhere"))
+            raise self._stranger(f"redirects to {where}")
+        reason = _reason(answer) or _start(content)
+        if status == httpx.codes.NOT_FOUND and isinstance(answer, dict):
+            return None
+        if status == httpx.codes.NOT_FOUND:
+            raise self._stranger(f"answered 404 {reason}")
+        raise ManagementError(
+            f"the Management API at {self._shown} refused ({status} {reason}); "
+            f"{self._advice(status, answer)}"
+        )
+
+    def _advice(self, status: int, answer: object) -> str:
+        login = safe(self._username)
+        code = answer.get("error") if isinstance(answer, dict) else None
+        if status == httpx.codes.UNAUTHORIZED and code == "not_authorised":
+            # British: logged in, and not allowed; American: not logged in (as RabbitMQ spells).
+            return f"give the user {login} the permission, or use a login that has it."
+        if status == httpx.codes.UNAUTHORIZED:
+            return (
+                f"check the password of {login} and that this user has the tag management "
+                "(guest may log in on the broker's own machine only)."
+            )
+        if status == httpx.codes.FORBIDDEN:
+            return f"give the user {login} the permission, or use a login that has it."
+        if status >= httpx.codes.INTERNAL_SERVER_ERROR:
+            return "wait until the broker is up and well, or look at its log."
+        return "change what it names and try again."
+
+    def _unreachable(self, error: httpx.HTTPError) -> ManagementUnreachable:
+        where = f"the Management API at {self._shown}"
+        if isinstance(error, httpx.TimeoutException):
+            return ManagementUnreachable(
+                f"{where} did not answer within {self._timeout:g} s; "
+                "check that the broker is well and that nothing blocks the port."
+            )
+        why = safe(str(error) or type(error).__name__)
+        if "CERTIFICATE" in why.upper():
+            return ManagementUnreachable(
+                f"{where} has a certificate that is not trusted ({why}); "
+                "name its authority with --ca-file."
+            )
+        if "WRONG_VERSION" in why or "RECORD_LAYER" in why:
+            return ManagementUnreachable(
+                f"{where} does not speak TLS ({why}); give its address as http://…."
+            )
+        if isinstance(error, httpx.ProtocolError | httpx.UnsupportedProtocol):
+            return ManagementUnreachable(
+                f"{where} does not speak HTTP ({why}); give its address with --management-url "
+                "(its port is 15672, AMQP's 5672)."
+            )
+        return ManagementUnreachable(
+            f"{where} can't be reached ({why}); check the address, that the broker runs, and that "
+            "it has the plugin: rabbitmq-plugins enable rabbitmq_management."
+        )
+
+    def _stranger(self, what: str) -> ManagementUnreachable:
+        return ManagementUnreachable(
+            f"{self._shown} is not RabbitMQ's Management API (it {what}); "
+            "give the right address with --management-url."
+        )
+
+
+def _is_http(url: str) -> bool:
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        return False
+    port = parsed.port or MANAGEMENT_PORT
+    return parsed.scheme in {"http", "https"} and bool(parsed.host) and port <= HIGHEST_PORT
+
+
+def _trust(tls: Tls) -> ssl.SSLContext:
+    """Return a context that trusts what ``tls`` says, and without it the system's authorities."""
+    try:
+        context = ssl.create_default_context(cafile=tls.ca_file)
+        if tls.cert_file is not None:
+            context.load_cert_chain(tls.cert_file, tls.key_file)
+    except OSError as error:  # ssl.SSLError is one
+        raise UsageError(
+            f"the TLS files can't be used ({safe(str(error))}); check that they are PEM files "
+            "and that key and certificate belong together."
+        ) from error
+    if not tls.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _segment(name: str) -> str:
+    """Percent-encode one name so that it stays one segment of the path.
+
+    The server drops empty and dot segments even when they are encoded, so a request that
+    names such an object would act on another one. None is sent.
+    """
+    if name in {"", ".", ".."}:
+        raise ManagementError(
+            f"the Management API can't name an object that is called {name!r}; use another name."
+        )
+    return quote(name, safe="")
+
+
+def _conditions(**wanted: bool) -> dict[str, str]:
+    return {name: "true" for name, value in wanted.items() if value}
+
+
+def _reason(answer: object) -> str:
+    """Return the API's own words, which are untrusted."""
+    if not isinstance(answer, dict):
+        return ""
+    words = [answer.get("reason"), answer.get("error")]  # a reason may be an Erlang term
+    return next((safe(word) for word in words if isinstance(word, str) and word), "")
+
+
+def _start(content: bytes) -> str:
+    """Return how an answer begins that should have been JSON."""
+    return safe(content.strip(), 60) or "nothing"

@@ -1,0 +1,198 @@
+"""Every option that more than one command has, with its default and its help, once.
+
+Holds: the options as types, the defaults, and the decorator that gives a command the twelve
+options of a connection. Refuses to hold: what a single command alone understands, and how
+flags become addresses (``cli/connection``).
+
+A command that talks AMQP takes one parameter and one decorator::
+
+    app = new_app()
+
+    @app.command()
+    @with_connection
+    def produce(*, connection: Connection, count: Count = COUNT) -> Exit:
+        ...
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rabbitproof.address import HIGHEST_PORT
+from rabbitproof.cli.connection import (
+    MANAGEMENT_VARIABLE,
+    URL_VARIABLE,
+    Flags,
+    connection_from,
+)
+
+COUNT = 10_000
+"""Messages of a run: the size of the reliability test."""
+PROGRESS_EVERY = 10_000
+"""Messages between two progress lines."""
+QUEUE = "work.queue"
+AUDIT_QUEUE = "audit.queue"
+EXCHANGE = "direct.exchange"
+ROUTING_KEY = "work"
+TEXT = "Hello World"
+CONSUMER_NAME = "Worker"
+PREFETCH = 1_000
+"""Unacknowledged messages a consumer holds at most."""
+
+Url = Annotated[
+    str | None,
+    typer.Option(
+        "--url",
+        metavar="URL",
+        help="Where RabbitMQ is: amqp[s]://user:password@host:port/vhost, several separated "
+        f"by commas. Also in {URL_VARIABLE}.",
+    ),
+]
+Host = Annotated[
+    str | None,
+    typer.Option("--host", metavar="HOST", help="RabbitMQ's host.  [default: localhost]"),
+]
+Port = Annotated[
+    int | None,
+    typer.Option(
+        "--port",
+        metavar="PORT",
+        min=1,
+        max=HIGHEST_PORT,
+        help="RabbitMQ's port.  [default: 5672, with TLS 5671]",
+    ),
+]
+Vhost = Annotated[
+    str | None, typer.Option("--vhost", metavar="NAME", help="The virtual host.  [default: /]")
+]
+Username = Annotated[
+    str | None, typer.Option("--username", metavar="NAME", help="The login.  [default: guest]")
+]
+PasswordFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--password-file", metavar="FILE", help="Its first line is the password of the login."
+    ),
+]
+Password = Annotated[
+    str | None,
+    typer.Option(
+        "--password",
+        metavar="PASSWORD",
+        help="The password; it shows in the process list, so prefer --password-file.  "
+        "[default: guest]",
+    ),
+]
+CaFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--ca-file", metavar="FILE", help="PEM file of the certificate authorities to trust."
+    ),
+]
+CertFile = Annotated[
+    Path | None,
+    typer.Option("--cert-file", metavar="FILE", help="PEM file of the client's certificate."),
+]
+KeyFile = Annotated[
+    Path | None,
+    typer.Option("--key-file", metavar="FILE", help="PEM file of the client's private key."),
+]
+Insecure = Annotated[
+    bool,
+    typer.Option("--insecure", help="With TLS, accept any certificate. For experiments only."),
+]
+ManagementUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--management-url",
+        metavar="URL",
+        help="Where the Management API is.  [default: port 15672 of RabbitMQ's host, with TLS "
+        f"15671; also in {MANAGEMENT_VARIABLE}]",
+    ),
+]
+
+Queue = Annotated[str, typer.Option("--queue", metavar="NAME", help="The queue.")]
+AuditQueue = Annotated[
+    str,
+    typer.Option(
+        "--audit-queue", metavar="NAME", help="The queue for the mirror copy; '' for none."
+    ),
+]
+Count = Annotated[
+    int, typer.Option("--count", metavar="N", min=1, help="How many messages to send.")
+]
+Durable = Annotated[
+    bool,
+    typer.Option("--durable", help="Durable queues and persistent messages, kept by a restart."),
+]
+Lazy = Annotated[
+    bool,
+    typer.Option("--lazy", help="Lazy queues, which live on disk. From 3.12 on all of them do."),
+]
+ProgressEvery = Annotated[
+    int,
+    typer.Option("--progress-every", metavar="N", min=1, help="Say so after every N messages."),
+]
+Ledger = Annotated[
+    Path | None,
+    typer.Option("--ledger", metavar="DIR", help="Keep a record on disk that can be verified."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")]
+
+
+def new_app(**settings: Any) -> typer.Typer:
+    """Return an empty command line with the settings that all commands share.
+
+    Plain help (rich would cost more than the rest of the start), plain tracebacks, and no
+    options to install shell completion.
+    """
+    return typer.Typer(
+        add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, **settings
+    )
+
+
+def with_connection(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the twelve options of the connection, as its argument ``connection``.
+
+    The returned function has the command's own parameters and one per option, which is what
+    typer reads; called, it makes a ``Connection`` of those.
+    """
+
+    @functools.wraps(command)
+    def wrapper(**given: Any) -> Any:
+        flags = Flags(**{name: given.pop(name) for name in _CONNECTION_OPTIONS})
+        return command(connection=connection_from(flags), **given)
+
+    signature = inspect.signature(command, eval_str=True)
+    own = [parameter for name, parameter in signature.parameters.items() if name != "connection"]
+    shared = [
+        inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=getattr(Flags(), name), annotation=kind
+        )
+        for name, kind in _CONNECTION_OPTIONS.items()
+    ]
+    wrapper.__signature__ = signature.replace(parameters=[*own, *shared])  # type: ignore[attr-defined]  # what inspect documents
+    wrapper.__annotations__ = {p.name: p.annotation for p in [*own, *shared]}
+    return wrapper
+
+
+_CONNECTION_OPTIONS: dict[str, Any] = {
+    "url": Url,
+    "host": Host,
+    "port": Port,
+    "vhost": Vhost,
+    "username": Username,
+    "password_file": PasswordFile,
+    "password": Password,
+    "ca_file": CaFile,
+    "cert_file": CertFile,
+    "key_file": KeyFile,
+    "insecure": Insecure,
+    "management_url": ManagementUrl,
+}

@@ -1,0 +1,108 @@
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from rabbitproof import __version__
+from rabbitproof.cli import main
+from rabbitproof.cli.exits import Exit, run
+
+SOURCE = Path(__file__).parents[3] / "src"
+
+
+def command_line(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+    )
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(main.app, arguments=["--version"]) == Exit.DONE
+    assert capsys.readouterr() == (f"rabbitproof {__version__}\n", "")
+
+
+def test_the_overview_shows_every_command_with_its_whole_summary(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(main.app, arguments=["--help"]) == Exit.DONE
+    out, err = capsys.readouterr()
+    assert err == ""
+    for name, summary in main.COMMANDS.items():
+        assert f"  {name}" in out
+        assert summary in out
+
+
+def test_without_a_command_the_overview_is_a_note_and_the_usage_wrong(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(main.app, arguments=[]) == Exit.USAGE
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "Usage: rabbitproof" in err
+
+
+def test_a_mistyped_command_is_told_what_it_may_have_meant(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(main.app, arguments=["cosume"]) == Exit.USAGE
+    assert capsys.readouterr().err == (
+        "rabbitproof: No such command 'cosume'. Did you mean 'consume'? See `rabbitproof --help`.\n"
+    )
+
+
+def test_the_package_runs_as_a_module() -> None:
+    done = command_line("-m", "rabbitproof", "--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"rabbitproof {__version__}\n", "")
+
+
+def test_only_the_command_that_runs_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = []
+    real = typer.Typer()
+    real.command()(lambda: Exit.UNKNOWN)
+
+    def import_module(name: str) -> object:
+        loaded.append(name)
+        return type("Module", (), {"app": real})
+
+    monkeypatch.setattr(main.importlib, "import_module", import_module)
+    assert run(main.app, arguments=["--help"]) == Exit.DONE
+    assert loaded == []
+    assert run(main.app, arguments=["consume"]) == Exit.UNKNOWN
+    assert loaded == ["rabbitproof.cli.consume"]
+
+
+BUILT = [name for name in main.COMMANDS if importlib.util.find_spec(f"rabbitproof.cli.{name}")]
+HEAVY = ("httpx", "textual", "rich", "pydantic", "tkinter", "asyncio")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["--version"], *([name, "--help"] for name in BUILT)],
+    ids=" ".join,
+)
+def test_help_and_version_import_nothing_heavy(arguments: list[str]) -> None:
+    done = command_line(
+        "-c",
+        "import sys\n"
+        "from rabbitproof.cli import exits, main\n"
+        "code = exits.run(main.app)\n"
+        f"heavy = [name for name in {HEAVY!r} if name in sys.modules]\n"
+        "assert not heavy, heavy\n"
+        "sys.exit(code)",
+        *arguments,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_a_command_and_the_overview_agree_on_its_summary(name: str) -> None:
+    assert main.load(name).get_short_help_str(200) == main.COMMANDS[name]
