@@ -16,6 +16,7 @@ Pure: no I/O, no clock. Refuses to know frames (``amqp``) and what a duplicate i
 
 from __future__ import annotations
 
+import secrets
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
@@ -60,6 +61,11 @@ class Identity(NamedTuple):
     source: Source
     n: int
     """1 to N."""
+
+
+def new_run() -> str:
+    """Return the name of a new run: twelve hex digits that no other run has."""
+    return secrets.token_hex(6)
 
 
 def id_prefix(source: Source) -> str:

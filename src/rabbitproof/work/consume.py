@@ -125,6 +125,11 @@ class Consumer:
         )
 
     @property
+    def began(self) -> bool:
+        """True once it has subscribed."""
+        return self._started is not None
+
+    @property
     def unanswered(self) -> int:
         """Recorded deliveries whose acknowledgement has not gone out: they will come again."""
         return self._pending.count

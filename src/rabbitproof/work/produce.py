@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     from rabbitproof.identity import Source
     from rabbitproof.model import Progress, Topology
 
-WINDOW: Final = 20_000
-"""Unconfirmed messages in flight: where PerfTest-like clients are measured as well."""
 _BATCH: Final = 500
 """Messages encoded at once; beyond this a longer buffer gains nothing measurable."""
 _BATCH_BYTES: Final = 256 * 1024
@@ -77,7 +75,8 @@ class Task:
     persistent: bool = False
     rate: float | None = None
     """Messages a second; None for as fast as the broker confirms."""
-    window: int = WINDOW
+    window: int = 20_000
+    """Unconfirmed messages in flight at most."""
     purge: bool = False
     declare: bool = True
     confirms: bool = True

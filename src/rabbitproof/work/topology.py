@@ -39,12 +39,8 @@ _INEQUIVALENT: Final = re.compile(
     r"inequivalent arg '(?P<arg>[^']+)' for (?P<what>queue|exchange) '.*': "
     r"received (?P<wanted>.+?) but current is (?P<there>.+?)$"
 )
-_WAYS: Final = {
-    "durable": "add or leave out --durable",
-    "x-queue-mode": "add or leave out --lazy",
-    "x-queue-type": "use the other --queue-type or --audit-type",
-    "type": "name another one with --exchange",
-}
+_FLAGS: Final = {"durable": "--durable", "x-queue-mode": "--lazy"}
+_NOT_SET: Final = ("false", "none", "none of them", "default")
 
 
 def release(connection: Connection) -> tuple[int, int]:
@@ -136,7 +132,14 @@ def _inequivalent(error: PreconditionFailed, name: str) -> PreconditionFailed:
         return error
     what, arg = found["what"], found["arg"]
     there, wanted = _value(found["there"]), _value(found["wanted"])
-    keep = _WAYS.get(arg, "declare it the same way")
+    if what == "exchange":
+        keep = "name another one with --exchange"
+    elif arg == "x-queue-type":
+        keep = f"ask for the type that it has ({there}) with --queue-type or --audit-type"
+    elif arg in _FLAGS:
+        keep = f"{'leave out' if there in _NOT_SET else 'add'} {_FLAGS[arg]}"
+    else:
+        keep = "declare it the same way"
     delete = (
         f"delete it with its messages (`rabbitmqctl delete_queue {safe(name)}`, or "
         f"`rabbitproof broker ctl delete_queue {safe(name)}`) and run this again"
