@@ -160,6 +160,8 @@ class QueueVerdict:
     lost: int
     lost_ids: tuple[str, ...]
     """The first 1,000 message ids."""
+    undecided: int
+    """Confirmed and not seen, in a queue that is not provably drained: lost or still there."""
     recovered: int
     """In doubt or refused for the producer, and here all the same."""
     duplicates_redelivered: int
@@ -172,7 +174,6 @@ class QueueVerdict:
     """Why order was not checked, when it was not."""
     left_in_queue: int | None
     """Messages that the broker still counts; None when it could not be asked."""
-    drained: bool
 
 
 @dataclass(frozen=True, slots=True)
