@@ -25,10 +25,14 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rabbitproof.errors import InstallError
+from rabbitproof.text import safe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
 
 LIBRARIES = "libraries"
 """Folder below the target with the shared libraries that the machine lacks, if any."""
@@ -198,7 +202,7 @@ def _run(
 ) -> subprocess.CompletedProcess[str]:
     """Run one command with the caller's environment (proxies and all), in English."""
     try:
-        done = subprocess.run(
+        done = subprocess.run(  # noqa: S603 - our own command lines, no shell
             command,
             cwd=cwd,
             env={**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"},
@@ -227,13 +231,13 @@ def _complaint(*done: subprocess.CompletedProcess[str]) -> str:
     lines = [line.strip() for each in done for line in each.stderr.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("E:")] or lines[-1:]
     text = "; ".join(dict.fromkeys(errors[:2])) or f"status {done[-1].returncode}"
-    return "".join(char if char.isprintable() else "?" for char in text)[:400]
+    return safe(text, 400)
 
 
 @contextlib.contextmanager
 def _locked(path: Path, *, deadline_s: float = _DEADLINE_S) -> Iterator[None]:
     """Hold the lock in ``path``; the kernel frees it when the holder dies."""
-    import fcntl  # noqa: PLC0415 - not on Windows, where there is no apt either
+    import fcntl  # not on Windows, where there is no apt either
 
     until = time.monotonic() + deadline_s
     with path.open("w", encoding="utf-8") as lock:

@@ -18,15 +18,17 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import platformdirs
 
 from rabbitproof.broker import apt
 from rabbitproof.errors import InstallError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
 
 CACHE_VARIABLE = "RABBITPROOF_CACHE"
 
@@ -187,7 +189,7 @@ def _version_key(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version))
 
 
-def _erlang_for(home: Path) -> Path | None | Literal[False]:
+def _erlang_for(home: Path) -> Path | Literal[False] | None:
     """Return Erlang's root for ``home``; None for the one on PATH, False when there is none."""
     if _have("erl"):
         return None
@@ -204,4 +206,9 @@ def _erlang_roots(home: Path) -> Iterable[Path]:
     if "Cellar" in home.parts:
         prefix = Path(*home.parts[: home.parts.index("Cellar")])
         return [*roots, prefix / "opt/erlang/lib/erlang", *prefix.glob("opt/erlang@*/lib/erlang")]
-    return [*roots, Path("/usr/lib/erlang"), Path("/usr/lib64/erlang"), Path("/usr/local/lib/erlang")]
+    return [
+        *roots,
+        Path("/usr/lib/erlang"),
+        Path("/usr/lib64/erlang"),
+        Path("/usr/local/lib/erlang"),
+    ]

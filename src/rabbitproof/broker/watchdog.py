@@ -30,8 +30,10 @@ import sys
 import threading
 import time
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 MARK = "RABBITPROOF_NODE"
 """Name of the environment variable that every process of a private node carries."""
@@ -153,7 +155,7 @@ class _Watchdog:
     def _spawn(self, order: dict[str, Any]) -> None:
         try:
             with open(order["out"], "ab") as out:  # noqa: PTH123 - a path from JSON, opened once
-                self._child = subprocess.Popen(
+                self._child = subprocess.Popen(  # noqa: S603 - what the owner asks for
                     order["argv"],
                     stdin=subprocess.DEVNULL,
                     stdout=out,
@@ -178,7 +180,8 @@ class _Watchdog:
         child = self._child
         if os.name == "nt" and child is not None:
             taskkill = Path(os.environ.get("SYSTEMROOT", r"C:\Windows"), "System32", "taskkill.exe")
-            subprocess.run([str(taskkill), "/F", "/T", "/PID", str(child.pid)], check=False)
+            command = [str(taskkill), "/F", "/T", "/PID", str(child.pid)]
+            subprocess.run(command, check=False)  # noqa: S603 - our own child
         elif child is not None and child.returncode is None:
             with contextlib.suppress(OSError):
                 child.kill()
