@@ -8,6 +8,7 @@
     │   ├── BrokerUnreachable         nobody answers there
     │   └── LoginRefused              somebody answers and says no
     ├── ConnectionLost              a connection that worked has ended (worth a reconnect)
+    ├── ConsumerGone                the broker ended a consumer
     ├── BrokerRefused               the broker closed something and said why
     │   ├── ConnectionClosed          ... the whole connection
     │   └── ChannelClosed             ... one channel
@@ -58,6 +59,10 @@ class LoginRefused(ConnectionFailed):
 
 class ConnectionLost(RabbitproofError):
     """The connection to RabbitMQ ended; check that the broker still runs, then try again."""
+
+
+class ConsumerGone(RabbitproofError):
+    """The broker ended the consumer; check whether its queue still exists."""
 
 
 class BrokerRefused(RabbitproofError):

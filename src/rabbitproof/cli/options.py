@@ -20,7 +20,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -31,6 +31,10 @@ from rabbitproof.cli.connection import (
     Flags,
     connection_from,
 )
+from rabbitproof.errors import UsageError
+from rabbitproof.model import Queue as QueueSpec
+from rabbitproof.model import Topology
+from rabbitproof.text import safe
 
 COUNT = 10_000
 """Messages of a run: the size of the reliability test."""
@@ -44,6 +48,11 @@ TEXT = "Hello World"
 CONSUMER_NAME = "Worker"
 PREFETCH = 1_000
 """Unacknowledged messages a consumer holds at most."""
+WINDOW = 20_000
+"""Unconfirmed messages a producer has in flight at most."""
+
+LONGEST_NAME = 255
+"""Bytes of a name: it is a short string (AMQP 0-9-1, section 4.2.5.3)."""
 
 Url = Annotated[
     str | None,
@@ -117,6 +126,28 @@ ManagementUrl = Annotated[
     ),
 ]
 
+Exchange = Annotated[
+    str,
+    typer.Option("--exchange", metavar="NAME", help="The direct exchange to publish to."),
+]
+RoutingKey = Annotated[
+    str | None,
+    typer.Option(
+        "--routing-key",
+        metavar="KEY",
+        help=f"Binds both queues.  [default: {ROUTING_KEY} for {QUEUE}, else the queue's name]",
+    ),
+]
+WorkType = Annotated[
+    Literal["classic", "quorum"],
+    typer.Option("--queue-type", help="Type of the work queue; quorum implies --durable."),
+]
+AuditType = Annotated[
+    Literal["classic", "quorum", "stream"],
+    typer.Option(
+        "--audit-type", help="Type of the audit queue; quorum and stream imply --durable."
+    ),
+]
 Queue = Annotated[str, typer.Option("--queue", metavar="NAME", help="The queue.")]
 AuditQueue = Annotated[
     str,
@@ -196,3 +227,43 @@ _CONNECTION_OPTIONS: dict[str, Any] = {
     "insecure": Insecure,
     "management_url": ManagementUrl,
 }
+
+
+def topology(
+    *,
+    queue: str,
+    audit_queue: str,
+    exchange: str,
+    routing_key: str | None,
+    queue_type: Literal["classic", "quorum"],
+    audit_type: Literal["classic", "quorum", "stream"],
+    durable: bool,
+    lazy: bool,
+) -> Topology:
+    """Return the topology that the options describe. Raise ``UsageError`` for bad names."""
+    if routing_key is None:
+        # One key for all would let a run on another queue fill work.queue as well.
+        routing_key = ROUTING_KEY if queue == QUEUE else queue
+    audit = None
+    if audit_queue:
+        name = queue_name(audit_queue, "--audit-queue")
+        audit = QueueSpec(name, audit_type, durable, lazy)
+    return Topology(
+        queue_name(exchange, "--exchange"),
+        queue_name(routing_key, "--routing-key"),
+        QueueSpec(queue_name(queue, "--queue"), queue_type, durable, lazy),
+        audit,
+    )
+
+
+def queue_name(name: str, option: str) -> str:
+    """Return a name if AMQP can carry it; raise ``UsageError`` if not."""
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        raise UsageError(f"{option} has bytes that are not UTF-8; give another name.") from None
+    if not 0 < size <= LONGEST_NAME:
+        raise UsageError(
+            f"{option} {safe(name, 40)!r} has {size} bytes; a name has 1 to {LONGEST_NAME}."
+        )
+    return name

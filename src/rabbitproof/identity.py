@@ -1,0 +1,166 @@
+"""Which message is this? The one place that knows how a message says where it belongs.
+
+A message's identity is (run, producer, n). It is written into ``message_id``, a valid UUID of
+version 8 (RFC 9562, section 5.8), so that any tool that shows the id shows where it belongs::
+
+    0a1b2c3d4e5f  8 001  8 000  0000000004d2       0a1b2c3d-4e5f-8001-8000-0000000004d2
+    run (48 bit)  | producer    n (48 bit, hex)    n = 0x4d2 = 1234
+                  |      variant + 12 reserved bits, zero
+                  version
+
+A second header, ``checksum``, is the CRC-32 of message id and body: it finds a body that was
+altered and an id that was exchanged.
+
+Pure: no I/O, no clock. Refuses to know frames (``amqp``) and what a duplicate is (``proof``).
+"""
+
+from __future__ import annotations
+
+import secrets
+import struct
+from typing import TYPE_CHECKING, NamedTuple
+from zlib import crc32
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MAX_PRODUCER = 0xFFF
+"""Three hex digits name the producer; producers count from 1."""
+
+MAX_NUMBER = 0xFFFF_FFFE
+"""The largest n. The sets of numbers hold 32 bits; the id itself has room for 48."""
+
+ID_LENGTH = 36
+"""Characters of a message id, dashes included."""
+
+CHECKSUM_HEADER = "checksum"
+CHECKSUM_LENGTH = 8
+"""Lower-case hex digits of the CRC-32."""
+
+SENT_HEADER = "sent_ns"
+"""The producer's clock at encoding, nanoseconds since 1970. The ``timestamp`` property can be
+overwritten by a broker's interceptor, so it is not used for measuring."""
+
+_VERSION_8 = 0x8
+_VARIANT = 0x8000 << 48
+_NUMBER_MASK = (1 << 48) - 1
+
+
+class Source(NamedTuple):
+    """One producer of one run."""
+
+    run: str
+    """Twelve lower-case hex digits."""
+    producer: int
+    """1 to ``MAX_PRODUCER``."""
+
+
+class Identity(NamedTuple):
+    """One message of one producer of one run."""
+
+    source: Source
+    n: int
+    """1 to N."""
+
+
+def new_run() -> str:
+    """Return the name of a new run: twelve hex digits that no other run has."""
+    return secrets.token_hex(6)
+
+
+def id_prefix(source: Source) -> str:
+    """Return the first 24 characters of every message id of one producer."""
+    run, producer = source
+    return f"{run[:8]}-{run[8:]}-8{producer:03x}-8000-"
+
+
+def message_id(source: Source, n: int) -> str:
+    """Return the message id, 36 characters."""
+    return f"{id_prefix(source)}{n:012x}"
+
+
+def checksum(message_id: bytes, body: bytes) -> bytes:
+    """Return the CRC-32 of message id and body as eight lower-case hex digits."""
+    return b"%08x" % crc32(body, crc32(message_id))
+
+
+def damaged(
+    ids: Sequence[bytes], checksums: Sequence[bytes], bodies: Sequence[bytes]
+) -> Sequence[int]:
+    """Return which of these messages (by index) do not have the checksum that they carry.
+
+    Three columns of equal length. All in C when nothing is damaged: 0.25 microseconds each.
+    """
+    right = tuple(map(crc32, bodies, map(crc32, ids)))
+    try:
+        raw = bytes.fromhex(b"".join(checksums).decode("ascii"))
+        if len(raw) == 4 * len(right) and struct.unpack(f">{len(right)}I", raw) == right:
+            return ()
+    except ValueError:
+        pass  # somebody altered a checksum: found below
+    return [i for i, crc in enumerate(right) if b"%08x" % crc != checksums[i]]
+
+
+def identify(text: bytes | str) -> Identity | None:
+    """Return the identity that a message id names, or None when it is not one of ours."""
+    if isinstance(text, str):
+        text = text.encode("utf-8", "replace")
+    found = identify_all([text])
+    return None if found is None else Identity(found[0][0], found[0][1][0])
+
+
+def identify_all(ids: Sequence[bytes]) -> list[tuple[Source, Sequence[int]]] | None:
+    """Return the identities of many message ids, neighbours of one producer together.
+
+    ``ids`` are message ids of 36 bytes each. The result keeps their order: a list of (source,
+    numbers), where ``numbers`` is a ``range`` when they count up by one, else a tuple. None
+    when any of them is not one of ours: then ask for each by itself.
+
+    All the work for a run of messages is done in C: about 0.2 microseconds a message, where a
+    call of ``int(text, 16)`` for each costs that much alone.
+    """
+    joined = b"".join(ids)
+    if len(joined) != ID_LENGTH * len(ids) or not ids:
+        return None
+    for dash in (8, 13, 18, 23):
+        if joined[dash::ID_LENGTH].count(b"-") != len(ids):
+            return None
+    try:
+        raw = bytes.fromhex(joined.replace(b"-", b"").decode("ascii"))
+    except ValueError:
+        return None
+    if len(raw) != 16 * len(ids):
+        return None
+    words = struct.unpack(f">{2 * len(ids)}Q", raw)
+    highs, lows = words[0::2], words[1::2]
+    if min(lows) <= _VARIANT or max(lows) > _VARIANT + MAX_NUMBER:
+        return None
+    found: list[tuple[Source, Sequence[int]]] = []
+    start = 0
+    while start < len(highs):
+        high = highs[start]
+        if highs.count(high) == len(highs) - start:
+            end = len(highs)
+        else:
+            end = next((i for i in range(start, len(highs)) if highs[i] != high), len(highs))
+        source = _source(high)
+        if source is None:
+            return None
+        found.append((source, _numbers(lows[start:end])))
+        start = end
+    return found
+
+
+def _source(high: int) -> Source | None:
+    producer = high & MAX_PRODUCER
+    if (high >> 12) & 0xF != _VERSION_8 or producer == 0:
+        return None
+    return Source(f"{high >> 16:012x}", producer)
+
+
+def _numbers(lows: tuple[int, ...]) -> Sequence[int]:
+    first = lows[0]
+    straight = range(first, first + len(lows))
+    if lows[-1] == straight[-1] and lows == tuple(straight):
+        return range(first & _NUMBER_MASK, (first & _NUMBER_MASK) + len(lows))
+    return tuple([low & _NUMBER_MASK for low in lows])

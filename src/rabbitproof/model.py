@@ -1,0 +1,192 @@
+"""The values that all rooms share. Frozen, without behaviour beyond what follows from them.
+
+Refuses to hold: anything that does I/O, and anything that only one room needs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+QueueType = Literal["classic", "quorum", "stream"]
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """One queue as it is wanted."""
+
+    name: str
+    kind: QueueType = "classic"
+    durable: bool = False
+    lazy: bool = False
+    """Ask for x-queue-mode=lazy, where the broker's release still knows it."""
+
+    def arguments(self, *, lazy_works: bool) -> dict[str, Any]:
+        """Return the arguments to declare it with."""
+        out: dict[str, Any] = {}
+        if self.kind != "classic":
+            out["x-queue-type"] = self.kind
+        if self.lazy and lazy_works:
+            out["x-queue-mode"] = "lazy"
+        return out
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """An exchange and the queues that get a copy of everything published to it."""
+
+    exchange: str
+    routing_key: str
+    work: Queue
+    audit: Queue | None = None
+
+    @property
+    def queues(self) -> tuple[Queue, ...]:
+        """All its queues, the work queue first."""
+        return (self.work,) if self.audit is None else (self.work, self.audit)
+
+
+# --- progress: what work and trial yield, and cli and view show -------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something a person should know. A whole sentence."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Purged:
+    """A queue was emptied."""
+
+    queue: str
+    audit: bool
+    messages: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One message, to be shown. Its texts are as they came: not safe to print."""
+
+    number: int
+    """The how many-th message this is, from 1."""
+    message_id: str
+    sender: str
+    n: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Advanced:
+    """So much is done. ``mark``: at one of the points where a line was asked for."""
+
+    done: int
+    total: int | None
+    mark: bool
+    sample: Sample | None = None
+    blocked: str | None = None
+    """Why the broker does not take publishes at the moment, if it does not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The participant is ready and begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Produced:
+    """The end of a producer's work. Counts are messages, not sends."""
+
+    run: str
+    producer: int
+    attempted: int
+    published: int
+    """Confirmed and not returned."""
+    nacked: int
+    returned: int
+    in_doubt: int
+    resent: int
+    confirms: bool
+    """False: sent without confirms, nothing is known of the outcome."""
+    ready: int | None
+    """Messages in the work queue after the last confirm; None when that can't be read."""
+    seconds: float
+    """From the first publish to the last confirm."""
+
+
+@dataclass(frozen=True, slots=True)
+class Consumed:
+    """The end of a consumer's work."""
+
+    consumed: int
+    """Distinct messages and foreign ones."""
+    unique: int
+    redelivered: int
+    duplicates: int
+    missing: int | None
+    """Gaps; None when other consumers shared the queue, so that a gap means nothing."""
+    corrupt: int
+    foreign: int
+    expected: int | None
+    seconds: float
+    """From basic.consume to the last acknowledgement."""
+
+
+Progress = Note | Purged | Started | Sample | Advanced | Produced | Consumed
+
+
+# --- verdict ----------------------------------------------------------------------------------
+
+
+class Decision(StrEnum):
+    """What a verdict says."""
+
+    PASS = "PASS"  # noqa: S105  not a password
+    FAIL = "FAIL"
+    UNKNOWN = "UNKNOWN"
+
+
+@dataclass(frozen=True, slots=True)
+class QueueVerdict:
+    """What became of a run's messages in one queue."""
+
+    name: str
+    """The queue's real name on the broker."""
+    judged_by: Literal["ledger", "count"]
+    received: int
+    unique: int
+    lost: int
+    lost_ids: tuple[str, ...]
+    """The first 1,000 message ids."""
+    undecided: int
+    """Confirmed and not seen, in a queue that is not provably drained: lost or still there."""
+    recovered: int
+    """In doubt or refused for the producer, and here all the same."""
+    duplicates_redelivered: int
+    duplicates_resent: int
+    duplicates_unflagged: int
+    corrupt: int
+    foreign: int
+    reordered: int | None
+    order_unchecked: str | None
+    """Why order was not checked, when it was not."""
+    left_in_queue: int | None
+    """Messages that the broker still counts; None when it could not be asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The verdict over every message of a run."""
+
+    decision: Decision
+    reasons: tuple[str, ...]
+    """Whole sentences; empty for PASS."""
+    attempted: int
+    confirmed: int
+    nacked: int
+    returned: int
+    in_doubt: int
+    queues: dict[str, QueueVerdict] = field(default_factory=dict)
+    """By logical name, such as ``work.queue``, in topology order."""

@@ -1,0 +1,280 @@
+"""What each participant knows of a run: a producer's outcomes, a consumer's receipts.
+
+Everything is keyed by (run, producer, n). A set of numbers is a roaring bitmap: a million
+numbers in a row take a few bytes, so a ledger's size does not grow with the run.
+
+Pure: no I/O, no clock. Refuses to know frames (``amqp``) and to judge (``verdict``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pyroaring import BitMap
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from rabbitproof.identity import Source
+
+
+def add(numbers: Sequence[int], to: BitMap) -> None:
+    """Add numbers to a set; a ``range`` costs the same however long it is."""
+    if isinstance(numbers, range) and numbers.step == 1:
+        if numbers:
+            to.add_range(numbers.start, numbers.stop)
+    else:
+        to.update(numbers)
+
+
+@dataclass(slots=True)
+class Outcomes:
+    """One producer's ledger: what it attempted and what became of it.
+
+    A message is in exactly one of ``confirmed``, ``nacked``, ``returned`` and ``in_doubt``. In
+    doubt means that no answer came; it is never called failed.
+    """
+
+    source: Source
+    confirms: bool = True
+    """False when the broker was asked not to confirm: everything stays in doubt."""
+    attempted: BitMap = field(default_factory=BitMap)
+    resent: BitMap = field(default_factory=BitMap)
+    """Sent more than once, so that more than one copy may exist."""
+    returned: BitMap = field(default_factory=BitMap)
+    """No queue took it. The broker confirms such a message as well; it does not count."""
+    acked: BitMap = field(default_factory=BitMap)
+    refused: BitMap = field(default_factory=BitMap)
+    """Nacked at least once; a later attempt may have been confirmed."""
+
+    def attempt(self, numbers: Sequence[int], *, again: bool = False) -> None:
+        """Note that these are about to be published, ``again`` if they were before."""
+        add(numbers, self.attempted)
+        if again:
+            add(numbers, self.resent)
+
+    def confirm(self, numbers: Sequence[int]) -> None:
+        """Note that the broker took responsibility for these."""
+        add(numbers, self.acked)
+
+    def nack(self, numbers: Sequence[int]) -> None:
+        """Note that the broker refused these."""
+        add(numbers, self.refused)
+
+    def give_back(self, numbers: Sequence[int]) -> None:
+        """Note that no queue took these."""
+        add(numbers, self.returned)
+
+    @property
+    def confirmed(self) -> BitMap:
+        """Confirmed and not returned: some queue has it."""
+        return self.acked - self.returned
+
+    @property
+    def nacked(self) -> BitMap:
+        """Refused, and no later attempt was confirmed."""
+        return self.refused - self.acked - self.returned
+
+    @property
+    def in_doubt(self) -> BitMap:
+        """Attempted, and no answer came."""
+        return self.attempted - self.acked - self.refused - self.returned
+
+
+class Copies:
+    """How often each number came, as layers: layer k holds the numbers that came k+1 times.
+
+    Nearly all numbers come once, so all but the first layer are empty or small.
+    """
+
+    __slots__ = ("layers",)
+
+    def __init__(self) -> None:
+        self.layers: list[BitMap] = [BitMap()]
+
+    def add(self, numbers: Sequence[int]) -> None:
+        """Count one copy of each of these; a number may stand in ``numbers`` several times."""
+        first = self.layers[0]
+        if isinstance(numbers, range) and numbers.step == 1:
+            if not first.range_cardinality(numbers.start, numbers.stop):
+                first.add_range(numbers.start, numbers.stop)
+                return
+            coming = BitMap(numbers)
+        else:
+            coming = BitMap(numbers)
+            if len(coming) != len(numbers):
+                for n in numbers:
+                    self._add_one(n)
+                return
+        depth = 0
+        while coming:
+            if depth == len(self.layers):
+                self.layers.append(BitMap())
+            layer = self.layers[depth]
+            known = coming & layer
+            layer |= coming
+            coming = known
+            depth += 1
+
+    def _add_one(self, n: int) -> None:
+        for layer in self.layers:
+            if n not in layer:
+                layer.add(n)
+                return
+        self.layers.append(BitMap([n]))
+
+    def unite(self, other: Copies) -> None:
+        """Add all copies that another participant counted."""
+        for layer in other.layers:
+            if layer:
+                self.add(layer.to_array())
+
+    @property
+    def once(self) -> BitMap:
+        """The numbers that came at least once."""
+        return self.layers[0]
+
+    @property
+    def total(self) -> int:
+        """All copies."""
+        return sum(len(layer) for layer in self.layers)
+
+    def extra(self, among: BitMap | None = None) -> int:
+        """Return how many copies came beyond the first of each number, of ``among`` or all."""
+        beyond = self.layers[1:]
+        if among is not None:
+            return sum(layer.intersection_cardinality(among) for layer in beyond)
+        return sum(len(layer) for layer in beyond)
+
+
+@dataclass(slots=True)
+class Receipts:
+    """One consumer's ledger of what one producer of one run had sent."""
+
+    fresh: Copies = field(default_factory=Copies)
+    """Copies that came without the broker's ``redelivered`` flag."""
+    redelivered: Copies = field(default_factory=Copies)
+    """Copies that came with it."""
+    corrupt: BitMap = field(default_factory=BitMap)
+    """Copies whose checksum was wrong. They are in none of the sets above."""
+    corrupt_copies: int = 0
+    inversions: int = 0
+    """Fresh copies whose number was below one that had come before."""
+    highest: int = 0
+    """The highest number of a fresh copy."""
+    known: BitMap = field(default_factory=BitMap)
+    """All numbers that came at least once, whole or damaged."""
+
+    @property
+    def seen(self) -> BitMap:
+        """All numbers that came whole at least once."""
+        return self.fresh.once | self.redelivered.once
+
+    def add(self, numbers: Sequence[int], *, redelivered: bool) -> int:
+        """Count these copies, in the order in which they came; return how many are new."""
+        before = len(self.known)
+        add(numbers, self.known)
+        if redelivered:
+            self.redelivered.add(numbers)
+        else:
+            self.fresh.add(numbers)
+            self._watch_order(numbers)
+        return len(self.known) - before
+
+    def _watch_order(self, numbers: Sequence[int]) -> None:
+        if isinstance(numbers, range) and numbers.start > self.highest:
+            self.highest = numbers[-1]
+            return
+        highest = self.highest
+        for n in numbers:
+            if n < highest:
+                self.inversions += 1
+            else:
+                highest = n
+        self.highest = highest
+
+    def add_corrupt(self, n: int) -> int:
+        """Count a copy that claims to be ``n`` and has the wrong checksum; 1 if ``n`` is new."""
+        before = len(self.known)
+        self.known.add(n)
+        self.corrupt.add(n)
+        self.corrupt_copies += 1
+        return len(self.known) - before
+
+    def unite(self, other: Receipts) -> None:
+        """Add what another consumer of the same queue received."""
+        self.fresh.unite(other.fresh)
+        self.redelivered.unite(other.redelivered)
+        self.corrupt |= other.corrupt
+        self.known |= other.known
+        self.corrupt_copies += other.corrupt_copies
+        self.inversions += other.inversions
+        self.highest = max(self.highest, other.highest)
+
+    def duplicates(self) -> int:
+        """Return how many copies came beyond the first of each number, flagged or not."""
+        both = self.fresh.once.intersection_cardinality(self.redelivered.once)
+        return self.fresh.extra() + self.redelivered.extra() + both
+
+
+@dataclass(slots=True)
+class QueueReceipts:
+    """All that one consumer received from one queue."""
+
+    by_source: dict[Source, Receipts] = field(default_factory=dict)
+    foreign: int = 0
+    """Messages without an identity of ours."""
+    corrupt_nameless: int = 0
+    """Messages with our checksum header whose message id names nobody."""
+
+    def of(self, source: Source) -> Receipts:
+        """Return the receipts for one producer's messages, new ones if there were none."""
+        receipts = self.by_source.get(source)
+        if receipts is None:
+            receipts = self.by_source[source] = Receipts()
+        return receipts
+
+    def unite(self, others: Iterable[QueueReceipts]) -> None:
+        """Add what other consumers of the same queue received."""
+        for other in others:
+            for source, receipts in other.by_source.items():
+                self.of(source).unite(receipts)
+            self.foreign += other.foreign
+            self.corrupt_nameless += other.corrupt_nameless
+
+    @property
+    def unique(self) -> int:
+        """Distinct whole messages."""
+        return sum(len(receipts.seen) for receipts in self.by_source.values())
+
+    @property
+    def redelivered(self) -> int:
+        """Copies that came with the broker's flag."""
+        return sum(receipts.redelivered.total for receipts in self.by_source.values())
+
+    @property
+    def duplicates(self) -> int:
+        """Copies beyond the first of each message."""
+        return sum(receipts.duplicates() for receipts in self.by_source.values())
+
+    @property
+    def corrupt(self) -> int:
+        """Copies with a wrong checksum or without a readable name."""
+        named = sum(receipts.corrupt_copies for receipts in self.by_source.values())
+        return named + self.corrupt_nameless
+
+    @property
+    def consumed(self) -> int:
+        """Distinct messages, whole or damaged, and foreign ones: what ``--expect`` counts."""
+        distinct = sum(len(receipts.known) for receipts in self.by_source.values())
+        return distinct + self.corrupt_nameless + self.foreign
+
+    @property
+    def missing(self) -> int:
+        """Gaps up to the highest number that came from each producer."""
+        gaps = 0
+        for receipts in self.by_source.values():
+            there = receipts.known
+            gaps += there.max() - len(there) if there else 0
+        return gaps

@@ -1,0 +1,347 @@
+"""What a consumer does: receive, check, record, and only then acknowledge.
+
+Every message is checked against its own checksum and recorded under its identity before its
+acknowledgement goes out, several at once. Deliveries that were not acknowledged when a
+connection broke come again; the ledger tells them apart from real duplicates.
+
+Yields progress, prints nothing. Refuses to know flags (``cli``) and bytes (``amqp``).
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from pamqp import commands
+
+from rabbitproof.amqp.deliveries import Batch, Delivery
+from rabbitproof.amqp.session import ConsumerCancelled, decode_header
+from rabbitproof.errors import ConnectionLost, ConsumerGone, NotFound
+from rabbitproof.identity import CHECKSUM_HEADER, checksum, damaged, identify, identify_all
+from rabbitproof.model import Advanced, Consumed, Note, Queue, Started
+from rabbitproof.proof.ledger import QueueReceipts
+from rabbitproof.text import safe
+from rabbitproof.work import topology as wiring
+from rabbitproof.work.inspect import foreign_sample, sample
+from rabbitproof.work.link import GIVE_UP_S, reopen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Literal
+
+    from pamqp.common import FieldValue
+
+    from rabbitproof.amqp.connection import Connection
+    from rabbitproof.model import Progress, Sample
+
+_TICK_S: Final = 1.0
+"""Longest wait without looking at the clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What one consumer is asked to do."""
+
+    queue: str
+    name: str = "Worker"
+    prefetch: int = 1000
+    expect: int | None = None
+    """Stop after so many distinct messages; None for never."""
+    idle_timeout: float | None = None
+    """Seconds without a message after which to stop; not counted while disconnected."""
+    lazy: bool = False
+    """How to create the queue if it is missing."""
+    answer: Literal["ack", "requeue", "reject"] = "ack"
+    progress_every: int = 10_000
+    show_all: bool = False
+    stream_offset: str | None = None
+    """Where to begin in a stream, such as ``first``; None when the queue is no stream."""
+    give_up_s: float = GIVE_UP_S
+
+
+@dataclass(slots=True)
+class _Unanswered:
+    """Deliveries that were recorded and not acknowledged yet."""
+
+    last_tag: int = 0
+    count: int = 0
+
+
+@dataclass(slots=True)
+class Consumer:
+    """One consumer's run. ``run`` does the work; ``summary`` may be asked at any time."""
+
+    task: Task
+    connect: Callable[[], Connection]
+    receipts: QueueReceipts = field(default_factory=QueueReceipts)
+    shared: bool = False
+    """Another consumer was seen on the queue: a gap is no loss then."""
+    left: int | None = None
+    """Messages ready in the queue after the end; None when that was not asked."""
+    _connection: Connection | None = None
+    _channel: int = 0
+    _pending: _Unanswered = field(default_factory=_Unanswered)
+    _consumed: int = 0
+    _deliveries: int = 0
+    _marked: int = 0
+    _started: float | None = None
+    _active: float = 0.0
+    """When something came last, or the connection came back (monotonic seconds)."""
+    _acked: float = 0.0
+    """When the last acknowledgement went out."""
+
+    def run(self) -> Iterator[Progress]:
+        """Do all of it. Raises what can't be helped; what was received is in ``summary``."""
+        try:
+            self._connection = self.connect()
+            yield from self._subscribe()
+            yield Started()
+            self._started = self._active = self._acked = time.monotonic()
+            while True:
+                try:
+                    yield from self._pump()
+                    self._finish()
+                    break
+                except ConnectionLost as failure:
+                    yield from self._recover(failure)
+        finally:
+            if self._connection is not None:
+                self._connection.abandon()
+
+    def summary(self) -> Consumed:
+        """Return what is known so far."""
+        receipts, began = self.receipts, self._started
+        return Consumed(
+            consumed=receipts.consumed,
+            unique=receipts.unique,
+            redelivered=receipts.redelivered,
+            duplicates=receipts.duplicates,
+            missing=None if self.shared else receipts.missing,
+            corrupt=receipts.corrupt,
+            foreign=receipts.foreign,
+            expected=self.task.expect,
+            seconds=0.0 if began is None else self._acked - began,
+        )
+
+    @property
+    def began(self) -> bool:
+        """True once it has subscribed."""
+        return self._started is not None
+
+    @property
+    def unanswered(self) -> int:
+        """Recorded deliveries whose acknowledgement has not gone out: they will come again."""
+        return self._pending.count
+
+    # --- before and after ---
+
+    def _subscribe(self) -> Iterator[Progress]:
+        """Find or make the queue, and start to consume from it."""
+        connection, task = self._open, self.task
+        channel = connection.open_channel()
+        try:
+            found = wiring.look(connection, channel, task.queue)
+        except NotFound:
+            channel = connection.open_channel()
+            queue = Queue(task.queue, durable=True, lazy=task.lazy)
+            wiring.declare_queue(connection, channel, queue)
+            found = wiring.look(connection, channel, task.queue)
+            yield Note(
+                f"There was no queue '{safe(task.queue)}'; a durable one was created. It stays "
+                "empty until something is bound to it: start a producer."
+            )
+        self.shared = self.shared or bool(found.consumer_count)
+        prefetch = task.prefetch
+        if task.expect is not None and task.answer == "ack":
+            # More than is wanted would only have to go back to the queue.
+            prefetch = min(prefetch, task.expect)
+        connection.call(channel, commands.Basic.Qos(prefetch_count=prefetch))
+        arguments: dict[str, FieldValue] = {}
+        if task.stream_offset is not None:
+            arguments["x-stream-offset"] = task.stream_offset
+        connection.call(
+            channel,
+            commands.Basic.Consume(
+                queue=task.queue, consumer_tag=task.name[:200], arguments=arguments
+            ),
+        )
+        self._channel, self._pending = channel, _Unanswered()
+
+    def _recover(self, failure: ConnectionLost) -> Iterator[Progress]:
+        """Connect and subscribe again; what was not acknowledged comes again."""
+        self._open.abandon()
+
+        def again() -> Connection:
+            self._connection = self.connect()
+            for _ in self._subscribe():
+                pass
+            return self._connection
+
+        self._connection = yield from reopen(failure, again, self.task.give_up_s)
+        self._active = time.monotonic()
+
+    def _finish(self) -> None:
+        """Stop consuming; what was prefetched beyond the end goes back to the queue."""
+        connection = self._open
+        self._answer()
+        look = connection.open_channel()
+        found = wiring.look(connection, look, self.task.queue)
+        self.shared = self.shared or (found.consumer_count or 0) > 1
+        connection.call(self._channel, commands.Channel.Close(200, "done", 0, 0))
+        self.left = wiring.message_count(connection, look, self.task.queue)
+        connection.close()
+
+    @property
+    def _open(self) -> Connection:
+        if self._connection is None:
+            raise ConnectionLost
+        return self._connection
+
+    # --- the loop ---
+
+    def _pump(self) -> Iterator[Progress]:
+        """Receive until there is nothing more to do."""
+        connection, task = self._open, self.task
+        quarter = max(1, task.prefetch // 4)
+        while not self._enough:
+            events = connection.wait(0 if self._pending.count else self._patience())
+            if not events:
+                # Nothing more is readable: acknowledge what came, then wait for more.
+                self._answer()
+                if task.idle_timeout is not None and self._patience() <= 0:
+                    return
+                continue
+            for event in events:
+                if isinstance(event, Batch):
+                    yield from self._batch(event)
+                elif isinstance(event, Delivery):
+                    yield from self._single(event)
+                elif isinstance(event, ConsumerCancelled):
+                    self._answer()
+                    raise ConsumerGone(
+                        f"The broker ended the consumer on '{safe(task.queue)}': the queue was "
+                        "deleted or lost its node; check it with `rabbitmqctl list_queues`."
+                    )
+                if self._enough:
+                    break
+            self._active = time.monotonic()
+            if self._pending.count >= quarter:
+                self._answer()
+            yield Advanced(self._consumed, task.expect, mark=False)
+
+    @property
+    def _enough(self) -> bool:
+        return self.task.expect is not None and self._consumed >= self.task.expect
+
+    def _patience(self) -> float:
+        """Return for how long, in seconds, nothing has to be done; 0 when idle for too long."""
+        idle = self.task.idle_timeout
+        if idle is None:
+            return _TICK_S
+        return max(0.0, min(_TICK_S, self._active + idle - time.monotonic()))
+
+    def _batch(self, batch: Batch) -> Iterator[Progress]:
+        """Take many messages at once; no more than are wanted."""
+        while batch.message_ids:
+            size, expect = len(batch.message_ids), self.task.expect
+            # Each new one counts once at most, so this many can be taken without a look.
+            take = size if expect is None else min(size, expect - self._consumed)
+            if take <= 0:
+                return
+            part = batch if take == size else batch.part(0, take)
+            before = self._deliveries
+            self._consumed += self._record(part)
+            self._deliveries += take
+            self._pending.last_tag = part.last_tag
+            self._pending.count += take
+            yield from self._show(before, part)
+            batch = batch.part(take, size)
+
+    def _record(self, batch: Batch) -> int:
+        """Check and record; return how many distinct messages are new."""
+        broken = damaged(batch.message_ids, batch.checksums, batch.bodies)
+        if not broken:
+            groups = identify_all(batch.message_ids)
+            if groups is not None:
+                return sum(
+                    self.receipts.of(source).add(numbers, redelivered=batch.redelivered)
+                    for source, numbers in groups
+                )
+        wrong = set(broken)
+        return sum(
+            self._record_one(
+                batch.message_ids[i], intact=i not in wrong, redelivered=batch.redelivered
+            )
+            for i in range(len(batch.message_ids))
+        )
+
+    def _record_one(self, message_id: bytes, *, intact: bool, redelivered: bool) -> int:
+        identity = identify(message_id)
+        if identity is None:
+            # With a right checksum somebody made it so; with a wrong one, the id was altered.
+            if intact:
+                self.receipts.foreign += 1
+            else:
+                self.receipts.corrupt_nameless += 1
+            return 1
+        receipts = self.receipts.of(identity.source)
+        if not intact:
+            return receipts.add_corrupt(identity.n)
+        return receipts.add([identity.n], redelivered=redelivered)
+
+    def _single(self, delivery: Delivery) -> Iterator[Progress]:
+        """Take one message that did not fit the fast path: foreign, or ours and large."""
+        before = self._deliveries
+        properties = decode_header(delivery.header)
+        headers = (properties.headers if properties else None) or {}
+        stated = headers.get(CHECKSUM_HEADER)
+        message_id = str((properties.message_id if properties else None) or "").encode()
+        if isinstance(stated, str):
+            intact = checksum(message_id, delivery.body) == stated.encode()
+            self._consumed += self._record_one(
+                message_id, intact=intact, redelivered=delivery.redelivered
+            )
+        else:
+            self.receipts.foreign += 1
+            self._consumed += 1
+        self._deliveries += 1
+        self._pending.last_tag = delivery.delivery_tag
+        self._pending.count += 1
+        yield from self._show(before, delivery)
+
+    def _answer(self) -> None:
+        """Acknowledge all that was recorded."""
+        if not self._pending.count:
+            return
+        tag, connection = self._pending.last_tag, self._open
+        if self.task.answer == "ack":
+            connection.tell(self._channel, commands.Basic.Ack(tag, multiple=True))
+        else:
+            connection.tell(
+                self._channel,
+                commands.Basic.Nack(tag, multiple=True, requeue=self.task.answer == "requeue"),
+            )
+        self._pending = _Unanswered()
+        self._acked = time.monotonic()
+
+    def _show(self, before: int, what: Batch | Delivery) -> Iterator[Progress]:
+        """Yield what is to be shown of ``what``, the deliveries since number ``before``."""
+        if self.task.show_all:
+            for i in range(self._deliveries - before):
+                yield _sample(what, i, before)
+        elif before == 0 and self._deliveries:
+            yield _sample(what, 0, before)
+        every = self.task.progress_every
+        if self._marked + every <= self._consumed:
+            last = _sample(what, self._deliveries - before - 1, before)
+            while self._marked + every <= self._consumed:
+                self._marked += every
+                yield Advanced(self._marked, self.task.expect, mark=True, sample=last)
+
+
+def _sample(what: Batch | Delivery, index: int, before: int) -> Sample:
+    number = before + index + 1
+    if isinstance(what, Delivery):
+        return foreign_sample(number, what)
+    return sample(number, what.message_ids[index], what.bodies[index])

@@ -1,0 +1,367 @@
+"""What a producer does: declare, publish, and account for every message.
+
+The core is a loop with two halves: keep the window full, and take what came back. Whatever goes
+wrong in between, each message ends in one outcome: confirmed, nacked, returned or in doubt.
+After a broken connection the messages in doubt are sent again under the same id.
+
+Yields progress, prints nothing. Refuses to know flags (``cli``) and bytes (``amqp``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from pamqp import commands
+
+from rabbitproof.amqp.confirms import Confirms, Unconfirmed
+from rabbitproof.amqp.publishes import Envelope, Publishes
+from rabbitproof.amqp.session import Blocked, Returned, Unblocked
+from rabbitproof.errors import (
+    ChannelClosed,
+    ConnectionLost,
+    Overdue,
+    PreconditionFailed,
+    UsageError,
+)
+from rabbitproof.identity import id_prefix, identify
+from rabbitproof.model import Advanced, Produced, Started
+from rabbitproof.proof.ledger import Outcomes
+from rabbitproof.work import topology as wiring
+from rabbitproof.work.link import GIVE_UP_S, reopen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from rabbitproof.amqp.connection import Connection
+    from rabbitproof.amqp.session import Event
+    from rabbitproof.identity import Source
+    from rabbitproof.model import Progress, Topology
+
+_BATCH: Final = 500
+"""Messages encoded at once; beyond this a longer buffer gains nothing measurable."""
+_BATCH_BYTES: Final = 256 * 1024
+_BACKLOG_BYTES: Final = 256 * 1024
+"""Bytes handed over but not taken by the kernel, above which no more are encoded."""
+_RATE_STEP_S: Final = 0.001
+"""With a rate, messages due within this time of each other share a buffer."""
+
+CONFIRM_DEADLINE_S: Final = 120.0
+"""Seconds without any answer while publishes are open, after which they stay in doubt."""
+BLOCKED_DEADLINE_S: Final = 3600.0
+"""The same while the broker says that it is blocked by an alarm."""
+NACK_DEADLINE_S: Final = 30.0
+"""Seconds for which nacked messages are tried again."""
+_NACK_PAUSE_S: Final = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What one producer is asked to do."""
+
+    topology: Topology
+    source: Source
+    count: int
+    text: str = "Hello World"
+    sender: str = "unknown"
+    """Goes into the header ``producer_id`` and the body's ``sent_by``."""
+    host: str = "unknown"
+    size: int = 0
+    """Bytes that each body has at least; the text is padded with spaces."""
+    persistent: bool = False
+    rate: float | None = None
+    """Messages a second; None for as fast as the broker confirms."""
+    window: int = 20_000
+    """Unconfirmed messages in flight at most."""
+    purge: bool = False
+    declare: bool = True
+    confirms: bool = True
+    progress_every: int = 10_000
+    give_up_s: float = GIVE_UP_S
+
+
+class Producer:
+    """One producer's run. ``run`` does the work; ``summary`` may be asked at any time."""
+
+    def __init__(self, task: Task, connect: Callable[[], Connection]) -> None:
+        self.task = task
+        self.outcomes = Outcomes(task.source, confirms=task.confirms)
+        self.ready: int | None = None
+        self._connect = connect
+        self._connection: Connection | None = None
+        self._channel = 0
+        self._body = _body(task)
+        self._publishes: Publishes
+        self._unconfirmed = Unconfirmed()
+        self._fresh = range(1, task.count + 1)
+        """Not sent yet."""
+        self._again: deque[tuple[float, Sequence[int]]] = deque()
+        """To be sent again, and from when on (monotonic seconds)."""
+        self._refusing_since: float | None = None
+        self._started: float | None = None
+        self._started_wall = 0
+        self._last_answer = 0.0
+        self._marked = 0
+        self._blocked: str | None = None
+
+    def run(self) -> Iterator[Progress]:
+        """Do all of it. Raises what can't be helped; the outcomes are in ``summary`` then."""
+        wiring.check(self.task.topology)
+        try:
+            self._connection = self._connect()
+            yield from self._prepare()
+            self._begin()
+            yield Started()
+            self._started, self._started_wall = time.monotonic(), time.time_ns()
+            self._last_answer = self._started
+            while True:
+                try:
+                    yield from self._pump()
+                    break
+                except ConnectionLost as failure:
+                    yield from self._recover(failure)
+            with contextlib.suppress(ConnectionLost):  # every outcome is known by now
+                self.ready = wiring.ready_count(self._open, self.task.topology.work.name)
+            self._open.close()
+        except PreconditionFailed as refusal:
+            raise _explained(refusal) from None
+        finally:
+            if self._connection is not None:
+                self._connection.abandon()
+
+    def summary(self) -> Produced:
+        """Return what is known of the outcome so far."""
+        outcomes, task = self.outcomes, self.task
+        began = self._started
+        return Produced(
+            run=task.source.run,
+            producer=task.source.producer,
+            attempted=len(outcomes.attempted),
+            published=len(outcomes.confirmed),
+            nacked=len(outcomes.nacked),
+            returned=len(outcomes.returned),
+            in_doubt=len(outcomes.in_doubt),
+            resent=len(outcomes.resent),
+            confirms=task.confirms,
+            ready=self.ready,
+            seconds=0.0 if began is None else self._last_answer - began,
+        )
+
+    # --- before and after ---
+
+    def _prepare(self) -> Iterator[Progress]:
+        """Declare and purge."""
+        connection, topology = self._open, self.task.topology
+        channel = connection.open_channel()
+        if self.task.declare:
+            yield from wiring.declare(connection, channel, topology)
+        if self.task.purge:
+            yield from wiring.purge(connection, channel, topology)
+        connection.call(channel, commands.Channel.Close(200, "done", 0, 0))
+
+    def _begin(self) -> None:
+        """Open the channel to publish on; delivery tags count from 1 again."""
+        connection, task = self._open, self.task
+        self._channel = connection.open_channel()
+        if task.confirms:
+            connection.call(self._channel, commands.Confirm.Select())
+        self._unconfirmed = Unconfirmed()
+        self._publishes = Publishes(
+            Envelope(
+                channel=self._channel,
+                exchange=task.topology.exchange,
+                routing_key=task.topology.routing_key,
+                id_prefix=id_prefix(task.source),
+                body_head=self._body[0],
+                body_tail=self._body[1],
+                headers={"producer_id": task.sender, "host": task.host},
+                frame_max=connection.frame_max,
+                persistent=task.persistent,
+            )
+        )
+
+    def _recover(self, failure: ConnectionLost) -> Iterator[Progress]:
+        """Connect again; what was open is sent again under the same ids."""
+        self._open.abandon()
+        open_before = self._unconfirmed.left()
+        self._unconfirmed = Unconfirmed()
+        if open_before:
+            self._again.appendleft((0.0, open_before))
+
+        def again() -> Connection:
+            self._connection = self._connect()
+            if self.task.declare:
+                # A broker that restarted has lost what was not durable.
+                channel = self._connection.open_channel()
+                for _ in wiring.declare(self._connection, channel, self.task.topology):
+                    pass
+            self._begin()
+            return self._connection
+
+        self._connection = yield from reopen(failure, again, self.task.give_up_s)
+        self._blocked = None
+        self._last_answer = time.monotonic()
+
+    @property
+    def _open(self) -> Connection:
+        if self._connection is None:
+            raise ConnectionLost
+        return self._connection
+
+    # --- the loop ---
+
+    def _pump(self) -> Iterator[Progress]:
+        """Send and take answers until every message has its outcome."""
+        connection = self._open
+        while self._fresh or self._again or self._unconfirmed or connection.backlog:
+            self._fill(connection)
+            for event in connection.wait(self._patience()):
+                self._take(event)
+            yield from self._report()
+            self._check_deadline()
+        if not self.task.confirms:
+            # Its answer proves that the broker has read every publish before it.
+            connection.call(self._channel, commands.Channel.Close(200, "done", 0, 0))
+            for event in connection.wait(0):
+                self._take(event)
+            self._last_answer = time.monotonic()
+
+    def _fill(self, connection: Connection) -> None:
+        """Publish as much as window, rate and the socket allow."""
+        window = self.task.window
+        while connection.backlog < _BACKLOG_BYTES:
+            room = window - len(self._unconfirmed)
+            # A nearly full window would be filled up in tiny buffers: wait for some room.
+            if room < min(_BATCH, (window + 3) // 4):
+                return
+            numbers, sent_ns, again = self._next(room)
+            if not numbers:
+                return
+            self.outcomes.attempt(numbers, again=again)
+            connection.send(self._channel, self._publishes.encode(numbers, sent_ns=sent_ns))
+            if self.task.confirms:
+                self._unconfirmed.sent(numbers)
+            else:
+                self._last_answer = time.monotonic()
+
+    def _next(self, room: int) -> tuple[Sequence[int], int, bool]:
+        """Choose what is published next: numbers, their time of sending, whether again."""
+        if self._again and self._again[0][0] <= time.monotonic():
+            due, numbers = self._again.popleft()
+            take = min(room, self._batch(numbers[0]))
+            if take < len(numbers):
+                self._again.appendleft((due, numbers[take:]))
+            return numbers[:take], time.time_ns(), True
+        fresh = self._fresh
+        if not fresh:
+            return fresh, 0, False
+        take = min(room, self._batch(fresh[0]), len(fresh))
+        sent_ns = time.time_ns()
+        rate = self.task.rate
+        if rate is not None:
+            due_by_now = int((time.monotonic() - (self._started or 0.0)) * rate) + 1
+            sent = fresh[0] - 1
+            take = min(take, due_by_now - sent, max(1, int(rate * _RATE_STEP_S)))
+            # From when it was due, not from when it could be sent at last.
+            sent_ns = self._started_wall + int(sent / rate * 1e9)
+        take = max(take, 0)
+        self._fresh = fresh[take:]
+        return fresh[:take], sent_ns, False
+
+    def _batch(self, n: int) -> int:
+        return max(1, min(_BATCH, _BATCH_BYTES // self._publishes.size(n)))
+
+    def _patience(self) -> float:
+        """Return for how long, in seconds, nothing will have to be done."""
+        now = time.monotonic()
+        wait = 1.0
+        if self.task.rate is not None and self._fresh:
+            due = (self._started or 0.0) + (self._fresh[0] - 1) / self.task.rate
+            if due > now or len(self._unconfirmed) < self.task.window:
+                wait = min(wait, due - now)
+        if self._again:
+            wait = min(wait, self._again[0][0] - now)
+        return max(wait, 0.0)
+
+    def _take(self, event: Event) -> None:
+        match event:
+            case Confirms():
+                self._last_answer = time.monotonic()
+                for numbers in self._unconfirmed.settle(event):
+                    if event.nack:
+                        self._refused(numbers)
+                    else:
+                        self.outcomes.confirm(numbers)
+            case Returned():
+                identity = identify(event.message_id)
+                if identity is not None and identity.source == self.task.source:
+                    self.outcomes.give_back([identity.n])
+            case Blocked():
+                self._blocked = event.reason or "no reason given"
+            case Unblocked():
+                self._blocked = None
+                self._last_answer = time.monotonic()
+
+    def _refused(self, numbers: Sequence[int]) -> None:
+        """Take a nack: try again after a pause, until the deadline."""
+        now = time.monotonic()
+        self.outcomes.nack(numbers)
+        if self._refusing_since is None:
+            self._refusing_since = now
+        if now - self._refusing_since < NACK_DEADLINE_S:
+            self._again.append((now + _NACK_PAUSE_S, numbers))
+
+    def _report(self) -> Iterator[Progress]:
+        done, every = len(self.outcomes.acked), self.task.progress_every
+        if not self.task.confirms:
+            done = len(self.outcomes.attempted)
+        total = self.task.count
+        if self._refusing_since is not None and not self.outcomes.nacked:
+            self._refusing_since = None
+        while self._marked + every <= done:
+            self._marked += every
+            yield Advanced(self._marked, total, mark=True, blocked=self._blocked)
+        yield Advanced(done, total, mark=False, blocked=self._blocked)
+
+    def _check_deadline(self) -> None:
+        limit = CONFIRM_DEADLINE_S if self._blocked is None else BLOCKED_DEADLINE_S
+        waiting = len(self._unconfirmed) or self._open.backlog
+        if waiting and time.monotonic() - self._last_answer > limit:
+            why = f" It says it is blocked: {self._blocked}." if self._blocked else ""
+            raise Overdue(
+                f"The broker answered no publish for {limit:.0f} s; {len(self._unconfirmed)} "
+                f"messages stay in doubt.{why} Look at its log and its alarms, then run this again."
+            )
+
+
+def _body(task: Task) -> tuple[bytes, Callable[[int], bytes]]:
+    """Return the body's bytes before the number, and those behind it for a count of digits."""
+    try:
+        text = json.dumps(task.text, ensure_ascii=False).encode()
+        sender = json.dumps(task.sender, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise UsageError(
+            "--text and --producer-id have to be valid text; one has bytes that are not UTF-8."
+        ) from None
+    head, start, end = b'{"n":', b',"text":' + text[:-1], b'","sent_by":' + sender + b"}"
+
+    def tail(digits: int) -> bytes:
+        missing = task.size - len(head) - digits - len(start) - len(end)
+        return start + b" " * max(missing, 0) + end
+
+    return head, tail
+
+
+def _explained(refusal: ChannelClosed) -> ChannelClosed:
+    if "message size" in refusal.reply:
+        return PreconditionFailed(
+            f"The broker refused a message as too large ({refusal.reply}); make --size smaller, "
+            "or raise max_message_size in rabbitmq.conf.",
+            code=refusal.code,
+            reply=refusal.reply,
+        )
+    return refusal

@@ -1,0 +1,227 @@
+"""Bringing a topology into being, and asking the broker about it.
+
+Shared by all participants. Refuses to decide what a topology should be (``cli``, ``trial``).
+The broker's refusals are turned into sentences here, because only here it is known what was
+wanted.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from pamqp import commands
+
+from rabbitproof.errors import (
+    BrokerRefused,
+    ConnectionClosed,
+    NotFound,
+    PreconditionFailed,
+    UsageError,
+)
+from rabbitproof.model import Note, Purged
+from rabbitproof.text import safe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rabbitproof.amqp.connection import Connection
+    from rabbitproof.model import Queue, Topology
+
+LAZY_ENDED: Final = (3, 12)
+"""The release from which classic queues ignore x-queue-mode."""
+
+STREAM_SETTLE_S: Final = 10.0
+"""A stream's count lags behind its confirms by seconds (measured: more than one)."""
+
+_INEQUIVALENT: Final = re.compile(
+    r"inequivalent arg '(?P<arg>[^']+)' for (?P<what>queue|exchange) '.*': "
+    r"received (?P<wanted>.+?) but current is (?P<there>.+?)$"
+)
+_FLAGS: Final = {"durable": "--durable", "x-queue-mode": "--lazy"}
+_NOT_SET: Final = ("false", "none", "none of them", "default")
+
+
+def release(connection: Connection) -> tuple[int, int]:
+    """Return the broker's release as (major, minor); (0, 0) when it does not say."""
+    found = re.match(r"(\d+)\.(\d+)", str(connection.server_properties.get("version", "")))
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+def lazy_works(connection: Connection) -> bool:
+    """Say whether this broker's classic queues still know x-queue-mode=lazy."""
+    return release(connection) < LAZY_ENDED
+
+
+def check(topology: Topology) -> None:
+    """Raise UsageError for what no broker could do."""
+    for queue in topology.queues:
+        if queue.lazy and queue.kind != "classic":
+            raise UsageError(
+                f"--lazy is for classic queues and '{safe(queue.name)}' is a {queue.kind}"
+                f"{' queue' if queue.kind == 'quorum' else ''}; leave out --lazy: it is always on "
+                "disk."
+            )
+    names = [queue.name for queue in topology.queues]
+    if len(set(names)) != len(names):
+        raise UsageError(
+            f"The work queue and the audit queue are both named '{safe(names[0])}'; "
+            'give them two names, or say --audit-queue "" for none.'
+        )
+
+
+def declare(connection: Connection, channel: int, topology: Topology) -> Iterator[Note]:
+    """Declare the exchange and the queues, and bind them."""
+    works = lazy_works(connection)
+    if any(queue.lazy for queue in topology.queues) and not works:
+        yield Note(
+            "--lazy changes nothing on RabbitMQ "
+            f"{safe(str(connection.server_properties.get('version', '')))}: from 3.12 on, classic "
+            "queues write to disk by themselves. It was not sent; you can leave it out."
+        )
+    try:
+        connection.call(
+            channel,
+            commands.Exchange.Declare(
+                exchange=topology.exchange, exchange_type="direct", durable=True
+            ),
+        )
+    except PreconditionFailed as error:
+        raise _inequivalent(error, topology.exchange) from None
+    for queue in topology.queues:
+        declare_queue(connection, channel, queue)
+        connection.call(
+            channel,
+            commands.Queue.Bind(
+                queue=queue.name, exchange=topology.exchange, routing_key=topology.routing_key
+            ),
+        )
+
+
+def declare_queue(connection: Connection, channel: int, queue: Queue) -> None:
+    """Declare one queue."""
+    arguments = queue.arguments(lazy_works=lazy_works(connection))
+    try:
+        connection.call(
+            channel,
+            commands.Queue.Declare(
+                queue=queue.name,
+                durable=queue.durable,
+                arguments=arguments,
+            ),
+        )
+    except PreconditionFailed as error:
+        raise _inequivalent(error, queue.name) from None
+    except ConnectionClosed as error:
+        # 541 closes the whole connection: how RabbitMQ 4.3 refuses a transient queue.
+        if error.code == 541 and not queue.durable:
+            version = safe(str(connection.server_properties.get("version", "")))
+            raise ConnectionClosed(
+                f"RabbitMQ {version} does not allow queues that are not durable, such as "
+                f"'{safe(queue.name)}' ({error.reply}); add --durable.",
+                code=error.code,
+                reply=error.reply,
+            ) from None
+        raise
+
+
+def _inequivalent(error: PreconditionFailed, name: str) -> PreconditionFailed:
+    found = _INEQUIVALENT.search(error.reply)
+    if found is None:
+        return error
+    what, arg = found["what"], found["arg"]
+    there, wanted = _value(found["there"]), _value(found["wanted"])
+    if what == "exchange":
+        keep = "name another one with --exchange"
+    elif arg == "x-queue-type":
+        keep = f"ask for the type that it has ({there}) with --queue-type or --audit-type"
+    elif arg in _FLAGS:
+        keep = f"{'leave out' if there in _NOT_SET else 'add'} {_FLAGS[arg]}"
+    else:
+        keep = "declare it the same way"
+    delete = (
+        f"delete it with its messages (`rabbitmqctl delete_queue {safe(name)}`, or "
+        f"`rabbitproof broker ctl delete_queue {safe(name)}`) and run this again"
+        if what == "queue"
+        else "delete it and run this again"
+    )
+    text = (
+        f"The {what} '{safe(name)}' exists with other settings (PRECONDITION_FAILED):\n"
+        f"  {arg}: declared {there}, wanted {wanted}\n"
+        f"Two ways out: keep it as it is ({keep}, or publish into it with --no-declare); "
+        f"or {delete}."
+    )
+    return PreconditionFailed(text, code=error.code, reply=error.reply)
+
+
+def _value(text: str) -> str:
+    """Turn the broker's description of an argument into what a person would write."""
+    text = text.strip().rstrip(".")
+    plain = re.fullmatch(r"'(.*)'", text) or re.fullmatch(r"the value '(.*)' of type '\w+'", text)
+    return plain[1] if plain else text
+
+
+def purge(connection: Connection, channel: int, topology: Topology) -> Iterator[Purged]:
+    """Empty the topology's queues. A stream can't be purged: it is deleted and made again."""
+    for queue in topology.queues:
+        if queue.kind == "stream":
+            count = message_count(connection, channel, queue.name)
+            connection.call(channel, commands.Queue.Delete(queue=queue.name))
+            declare_queue(connection, channel, queue)
+            connection.call(
+                channel,
+                commands.Queue.Bind(
+                    queue=queue.name,
+                    exchange=topology.exchange,
+                    routing_key=topology.routing_key,
+                ),
+            )
+        else:
+            answer = connection.call(channel, commands.Queue.Purge(queue=queue.name))
+            count = answer.message_count or 0
+        yield Purged(queue.name, queue is not topology.work, count)
+
+
+def look(connection: Connection, channel: int, name: str) -> Any:
+    """Return the broker's answer to a passive declare: message_count and consumer_count.
+
+    Raises NotFound, which closes the channel. The count of a quorum queue is 0 when its leader
+    does not answer within 250 ms: zero is no proof of an empty queue.
+    """
+    return connection.call(channel, commands.Queue.Declare(queue=name, passive=True))
+
+
+def message_count(connection: Connection, channel: int, name: str) -> int:
+    """Return how many messages are ready in a queue."""
+    return int(look(connection, channel, name).message_count or 0)
+
+
+def ready_count(connection: Connection, name: str) -> int | None:
+    """Return how many messages are ready, on a channel of its own; None if there is no queue."""
+    channel = connection.open_channel()
+    try:
+        count = message_count(connection, channel, name)
+    except (NotFound, BrokerRefused):
+        return None
+    connection.call(channel, commands.Channel.Close(200, "done", 0, 0))
+    return count
+
+
+def settled_count(connection: Connection, channel: int, queue: Queue, expected: int) -> int:
+    """Return how many messages are ready in a queue that nobody reads or writes just now.
+
+    A stream's count lags, and a quorum queue's may be 0 for a moment: it is read until it is
+    ``expected`` or more, or stood still for the time that the lag takes.
+    """
+    count = message_count(connection, channel, queue.name)
+    if queue.kind == "classic":
+        return count
+    deadline = time.monotonic() + STREAM_SETTLE_S
+    while count < expected and time.monotonic() < deadline:
+        connection.wait(0.1)
+        newer = message_count(connection, channel, queue.name)
+        if newer != count:
+            deadline = time.monotonic() + STREAM_SETTLE_S
+        count = newer
+    return count
