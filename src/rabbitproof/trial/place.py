@@ -11,9 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pamqp import commands
-
 from rabbitproof.address import parse
+from rabbitproof.amqp import methods
 from rabbitproof.amqp.connection import open_connection
 from rabbitproof.broker.install import provide
 from rabbitproof.broker.management import Management
@@ -149,8 +148,8 @@ def _remove(addresses: Sequence[Address], topology: Topology) -> None:
     with open_connection(addresses, "RabbitMQ Prover (cleaning up)") as connection:
         channel = connection.open_channel()
         for queue in topology.queues:
-            connection.call(channel, commands.Queue.Delete(queue=queue.name))
-        connection.call(channel, commands.Exchange.Delete(exchange=topology.exchange))
+            connection.call(channel, methods.QueueDelete(queue=queue.name))
+        connection.call(channel, methods.ExchangeDelete(exchange=topology.exchange))
 
 
 def _count(url: str, login: Address, vhost: str, queue: str) -> int | None:
