@@ -134,7 +134,15 @@ class Consumed:
     """From basic.consume to the last acknowledgement."""
 
 
-Progress = Note | Purged | Started | Sample | Advanced | Produced | Consumed
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a trial, for people: it begins, or (``done``) this came of it."""
+
+    text: str
+    done: bool = False
+
+
+Progress = Step | Note | Purged | Started | Sample | Advanced | Produced | Consumed
 
 
 # --- verdict ----------------------------------------------------------------------------------
@@ -190,3 +198,18 @@ class Verdict:
     in_doubt: int
     queues: dict[str, QueueVerdict] = field(default_factory=dict)
     """By logical name, such as ``work.queue``, in topology order."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrialResult:
+    """A scenario carried out."""
+
+    verdict: Verdict
+    scenario: str
+    run: str
+    publish_per_s: int
+    consume_per_s: int
+    claims: tuple[tuple[str, bool], ...]
+    """Each claim of the scenario as a sentence that is true, and whether the claim held."""
+    environment: dict[str, Any]
+    """Versions and topology, ready for JSON."""

@@ -260,7 +260,9 @@ class Connection:
             if state is not State.START:
                 hint = "its log says why"
             elif address.tls is None:
-                hint = "use amqps:// if it expects TLS"
+                hint = (
+                    "check that the port is RabbitMQ's for AMQP, and use amqps:// if it expects TLS"
+                )
             else:
                 hint = "check --cert-file and --key-file if it asks for a client's certificate"
             return BrokerUnreachable(
