@@ -58,6 +58,7 @@ def test_several_addresses_are_separated_by_commas() -> None:
         "amqp://u:ses#ame@host",
         "amqp://u:ses/ame@host",
         "amqp://u:1/sesame@host/v",
+        "amqp://u:1/sesame@host",
         "amqp://u:sesame@host/a/b",
         "amqp://u:sesame",
         "amqp://u:sesame@host:port",

@@ -209,7 +209,6 @@ def with_connection(command: Callable[..., Any]) -> Callable[..., Any]:
         for name, kind in _CONNECTION_OPTIONS.items()
     ]
     wrapper.__signature__ = signature.replace(parameters=[*own, *shared])  # type: ignore[attr-defined]  # what inspect documents
-    wrapper.__annotations__ = {p.name: p.annotation for p in [*own, *shared]}
     return wrapper
 
 

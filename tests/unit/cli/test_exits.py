@@ -137,39 +137,46 @@ def test_notes_survive_a_closed_standard_error(monkeypatch: pytest.MonkeyPatch) 
         note("nobody listens")
 
 
-ENDLESS = """
+WRITER = """
+import itertools, sys
 from rabbitproof.cli.exits import main
 from rabbitproof.cli.options import new_app
 app = new_app()
 @app.command()
 def act():
-    while True:
-        print("line")
+    sys.stdin.read()
+    for _ in {times}:
+        print("a…")
 main(app)
 """
 
 
 @pytest.mark.skipif(os.name != "posix", reason="pipes end differently on Windows")
-@pytest.mark.parametrize("mode", [[], ["-u"]], ids=["buffered", "unbuffered"])
-def test_a_reader_who_leaves_is_a_quiet_end(mode: list[str]) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
+@pytest.mark.parametrize(
+    "times", ["itertools.count()", "range(100)"], ids=["endless", "at the end"]
+)
+def test_a_reader_who_leaves_is_a_quiet_end(unbuffered: str, times: str) -> None:
     with subprocess.Popen(
-        [sys.executable, *mode, "-c", ENDLESS],
+        [sys.executable, "-c", WRITER.format(times=times)],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+        env={**os.environ, "PYTHONPATH": str(SOURCE), "PYTHONUNBUFFERED": unbuffered},
     ) as process:
+        assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None
-        assert process.stdout.readline() == b"line\n"
         process.stdout.close()
+        process.stdin.close()  # now it may write
         assert process.stderr.read() == b""
         assert process.wait(30) == Exit.INTERRUPTED
 
 
 def test_a_console_without_the_character_shows_an_escape() -> None:
-    program = ENDLESS.replace('    while True:\n        print("line")', '    print("a…")')
     done = subprocess.run(
-        [sys.executable, "-c", program],
+        [sys.executable, "-c", WRITER.format(times="range(1)")],
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         check=True,
         env={**os.environ, "PYTHONPATH": str(SOURCE), "PYTHONIOENCODING": "ascii"},
