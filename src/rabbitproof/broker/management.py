@@ -12,7 +12,7 @@ Rules:
 - An answer is untrusted: its size and its time are bounded, its shape is checked
   (``broker/answers``), and nothing of it is shown but through ``text.safe``.
 
-How old a count is (seen on 4.0 and 4.3): a classic queue's is its own; a quorum queue reports
+How old a count is (seen on 3.10, 4.0 and 4.3): a classic queue's is its own; a quorum queue reports
 every 5 s, so that until then a full one counts 0 and a purged one what it held; a stream
 reports as often, and only where it is asked for alone. So these counts are for showing. That a
 queue is empty is proven over AMQP, whose passive declaration asks the queue itself.
@@ -126,7 +126,16 @@ class Management:
         """
         metrics = self._object_or_none("queues", vhost, name)
         totals = self._object_or_none("queues", vhost, name, query=_TOTALS)
-        return None if metrics is None or totals is None else read_queue({**metrics, **totals})
+        if metrics is None or totals is None:
+            return None
+        queue = read_queue(metrics | totals)
+        if "messages" in totals or queue.type == "stream":
+            return queue
+        # RabbitMQ 3.10 counts in the list of all queues, and not where one is asked for.
+        listed = [
+            one for one in self._list("queues", vhost, query=_TOTALS) if one.get("name") == name
+        ]
+        return read_queue(metrics | totals | listed[0]) if listed else None
 
     def queue_totals(self, vhost: str) -> dict[str, QueueInfo]:
         """Return every queue of a vhost by its name, in one request and without consumers."""

@@ -126,10 +126,31 @@ def test_a_queue_joins_its_totals_with_its_metrics() -> None:
     assert (queue.name, queue.type, queue.durable, queue.state) == ("q", "quorum", True, "running")
 
 
+def with_list(*listed: dict[str, object]) -> Answer:
+    """Answer as RabbitMQ 3.10: a queue alone has no totals, the list may have them."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        alone = request.url.path.count("/") == 4
+        return httpx.Response(200, json=QUEUE if alone else list(listed))
+
+    return answer
+
+
+def test_counts_that_only_the_list_has_are_taken_from_there() -> None:
+    other = QUEUE | {"name": "other", "messages": 9}
+    queue = Api(with_list(other, QUEUE | TOTALS)).client.queue("v", "q")
+    assert queue is not None
+    assert (queue.name, queue.messages, queue.ready, queue.unacked) == ("q", 3, 2, 1)
+
+
 def test_counts_that_the_broker_does_not_give_are_none_and_not_zero() -> None:
-    queue = Api(answering(200, QUEUE)).client.queue("v", "q")
+    queue = Api(with_list(QUEUE)).client.queue("v", "q")
     assert queue is not None
     assert (queue.messages, queue.ready, queue.unacked, queue.consumers) == (None,) * 4
+
+
+def test_a_queue_that_goes_while_it_is_asked_for_is_none() -> None:
+    assert Api(with_list()).client.queue("v", "q") is None
 
 
 def test_a_queue_that_does_not_exist_is_none() -> None:
