@@ -30,8 +30,11 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
+
+import psutil
 
 from rabbitproof.broker import lease, watchdog
 from rabbitproof.broker.install import Installation, cache_folder, check_path
@@ -58,8 +61,6 @@ _PORT_TRIES = 4
 
 _PORT_RANGE = (10_000, 32_000)
 """Below the range that systems use for outgoing connections, which could take a port from us."""
-
-_IN_USE = re.compile(r"eaddrinuse|already in use|address in use|could not bind", re.IGNORECASE)
 
 
 class Node:
@@ -119,8 +120,9 @@ class Node:
             node = cls(Layout(installation, place, identity, ports, mark), owned=owned)
             try:
                 node._launch(settings or {}, tls, deadline_s)
-            except NodeFailed as error:
-                if attempt == _PORT_TRIES or not _IN_USE.search(str(error)):
+            except NodeFailed:
+                taken = [port for port in astuple(ports) if port and not _is_free(port)]
+                if not taken or attempt == _PORT_TRIES:
                     raise
             else:
                 return node
@@ -208,6 +210,7 @@ class Node:
         if self.pid is not None:
             raise NodeFailed(f"The node runs already (pid {self.pid}); kill it first.")
         if self._watchdog is None or self._watchdog.poll() is not None:
+            self._dismiss("end")
             self._start_watchdog()
         try:
             self._boot(deadline_s)
@@ -288,14 +291,9 @@ class Node:
             cwd=str(self.directory),
             out=str(self._layout.output),
         )
-        reply = self._reply(until - time.monotonic())
-        if "pid" not in reply:
-            raise NodeFailed(
-                f"RabbitMQ could not be started ({safe(str(reply.get('error', 'no answer')))});"
-                f" check the installation in {self._layout.installation.home}."
-            )
-        with contextlib.suppress(Exception):  # it may have ended already; the loop will see that
-            self._process = lease.Process.of(int(reply["pid"]))
+        pid = self._spawned(until)
+        with contextlib.suppress(psutil.Error):  # it may have ended already; see below
+            self._process = lease.Process.of(pid)
         ready = [self._speaks_amqp, self._has_management]
         if self._layout.ports.tls:
             ready.append(self._has_tls)
@@ -304,10 +302,23 @@ class Node:
                 ready.pop(0)
                 continue
             reply = self._reply(_POLL_S)
-            if reply:
-                raise self._failure(f"RabbitMQ ended while it started (status {reply.get('exit')})")
+            if reply.get("ended") == pid or "error" in reply:
+                status = reply.get("status", "unknown")
+                raise self._failure(f"RabbitMQ ended while it started (status {status})")
             if time.monotonic() > until:
-                raise self._failure(f"RabbitMQ was not ready within {deadline_s:.0f} s")
+                raise self._failure(f"RabbitMQ was not ready within {deadline_s:g} s")
+
+    def _spawned(self, until: float) -> int:
+        """Return the pid of what was just ordered; the end of an earlier one may come first."""
+        while True:
+            reply = self._reply(until - time.monotonic())
+            if "started" in reply:
+                return int(reply["started"])
+            if "ended" not in reply:
+                raise NodeFailed(
+                    f"RabbitMQ could not be started ({safe(str(reply.get('error', 'no answer')))});"
+                    f" check the installation in {self._layout.installation.home}."
+                )
 
     def _failure(self, what: str) -> NodeFailed:
         said = complaints([*_lines(self._layout.output), *_lines(self._layout.log)])
@@ -364,7 +375,6 @@ class Node:
             if time.monotonic() > until:
                 return False
             self._reply(_POLL_S)
-        self._drain()
         return True
 
     def _marked_environment(self) -> dict[str, str]:
@@ -455,12 +465,6 @@ class Node:
             return self._replies.get(timeout=max(timeout_s, 0.001))
         except queue.Empty:
             return {}
-
-    def _drain(self) -> None:
-        """Forget reports about a process that is known to have ended."""
-        with contextlib.suppress(queue.Empty):
-            while True:
-                self._replies.get_nowait()
 
 
 def complaints(lines: Iterable[str], *, most: int = 6) -> list[str]:
