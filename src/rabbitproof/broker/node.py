@@ -77,6 +77,7 @@ class Node:
         self._watchdog: subprocess.Popen[bytes] | None = None
         self._replies: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._created = False
+        self._logged = [0, 0]  # bytes in the logs before the last start
         self.version = layout.installation.version
         self.username = layout.identity.username
         self.password = layout.identity.password
@@ -257,7 +258,7 @@ class Node:
 
     def log_tail(self, n: int) -> list[str]:
         """Return the last ``n`` lines of the node's log, made safe to show."""
-        return [safe(line, 2000) for line in _lines(self._layout.log)[-n:]] if n > 0 else []
+        return log_tail(self._layout.log, n)
 
     def _launch(self, settings: Mapping[str, str], tls: TlsFiles | None, deadline_s: float) -> None:
         """Do everything from nothing to ready; undo all of it when it fails."""
@@ -282,8 +283,7 @@ class Node:
 
     def _boot(self, deadline_s: float) -> None:
         until = time.monotonic() + deadline_s
-        for stale in (self._layout.log, self._layout.output):
-            stale.unlink(missing_ok=True)
+        self._logged = [_size(path) for path in self._logs()]
         self._order(
             "spawn",
             argv=self._layout.server_command(),
@@ -321,7 +321,12 @@ class Node:
                 )
 
     def _failure(self, what: str) -> NodeFailed:
-        said = complaints([*_lines(self._layout.output), *_lines(self._layout.log)])
+        lines = [
+            line
+            for path, skip in zip(self._logs(), self._logged, strict=True)
+            for line in _lines(path, skip=skip)
+        ]
+        said = complaints(lines)
         if not said:
             return NodeFailed(
                 f"{what} and said nothing; check that the machine is not overloaded, then try"
@@ -331,6 +336,9 @@ class Node:
             f"{what}. Its log says: {' | '.join(map(safe, said))}. Change what it complains"
             " about, then try again."
         )
+
+    def _logs(self) -> tuple[Path, Path]:
+        return self._layout.output, self._layout.log
 
     def _speaks_amqp(self) -> bool:
         with contextlib.suppress(OSError):
@@ -486,13 +494,18 @@ def complaints(lines: Iterable[str], *, most: int = 6) -> list[str]:
     return list(said)[:most]
 
 
+def log_tail(log: Path, n: int) -> list[str]:
+    """Return the last ``n`` lines of a log, made safe to show; none when there is no log."""
+    return [safe(line, 2000) for line in _lines(log)[-n:]] if n > 0 else []
+
+
 def _choose_ports(amqp: int, management: int, *, tls: bool) -> Ports:
     """Return the node's ports: those asked for, after a look whether they are free, and others."""
-    for name, port in (("AMQP", amqp), ("management", management)):
+    for option, port in (("--port", amqp), ("--management-port", management)):
         if port and not _is_free(port):
             raise NodeFailed(
-                f"Port {port} for {name} is taken on this machine; stop what listens there or"
-                " choose another port."
+                f"Port {port} is taken on this machine; stop what listens there or choose another"
+                f" port with {option}."
             )
     taken = {amqp, management}
     found: list[int] = []
@@ -541,8 +554,13 @@ def _forward(source: Any, replies: queue.SimpleQueue[dict[str, Any]]) -> None:
     replies.put({"error": "the watchdog is gone"})
 
 
-def _lines(path: Path) -> list[str]:
+def _lines(path: Path, *, skip: int = 0) -> list[str]:
+    """Return a log's lines from byte ``skip`` on; none when there is no log."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+        return path.read_bytes()[skip:].decode(errors="replace").splitlines()
     except OSError:
         return []
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
