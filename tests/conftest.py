@@ -7,9 +7,9 @@ With RABBITPROOF_TEST_URL and RABBITPROOF_TEST_MANAGEMENT_URL set, that broker i
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
@@ -44,7 +44,7 @@ class Vhost:
 
 @pytest.fixture(scope="session")
 def installation() -> Installation:
-    return provide(lambda line: print(line, file=sys.stderr))
+    return provide(logging.getLogger(__name__).info)
 
 
 @pytest.fixture(scope="session")
@@ -85,6 +85,6 @@ def vhost(node: Node | ForeignBroker) -> Iterator[Vhost]:
 
 @pytest.fixture
 def private_node(installation: Installation) -> Iterator[Node]:
-    """A node that the test may kill, pause and start again."""
+    """Start a node that the test may kill, pause and start again."""
     with Node.start(installation) as started:
         yield started

@@ -94,7 +94,7 @@ def test_meddling_is_found(
         assert found.lost_ids == tuple(f"0a1b2c3d-4e5f-8001-8000-{n:012x}" for n in (1, 2, 3))
 
 
-def test_nothing_is_left_behind_where_no_vhost_may_be_made(node: Any, vhost: Any) -> None:
+def test_nothing_is_left_behind_where_no_vhost_may_be_made(vhost: Any) -> None:
     """Without the Management API a trial uses names of its own and removes them."""
     with witness(vhost.url) as channel:
         channel.queue_declare("work.queue", durable=True)

@@ -24,6 +24,8 @@ _ROW: Final = struct.Struct(">11sQBB")  # type, channel, size, class, method | t
 _ACK: Final = b"\x00\x00\x00\x0d\x00\x3c\x00\x50"  # 13 bytes follow; class 60, method 80
 _NACK: Final = b"\x00\x00\x00\x0d\x00\x3c\x00\x78"  # ... method 120
 _FRAME_END: Final = 0xCE
+_MULTIPLE: Final = 0b01
+"""The flag's lowest bit. A nack has a second one, requeue, which RabbitMQ sets in every nack."""
 
 
 class Confirms(NamedTuple):
@@ -50,20 +52,20 @@ def read_confirms(data: bytes, start: int) -> tuple[Confirms | None, int]:
     tags: list[int] = []
     up_to = 0
     position = start
-    for found, tag, multiple, mark in _ROW.iter_unpack(memoryview(data)[start:end]):
+    for found, tag, flags, mark in _ROW.iter_unpack(memoryview(data)[start:end]):
         if found != head:
             break
         if mark != _FRAME_END:
             msg = "The broker sent a confirm without its end mark; look for a proxy in between."
             raise RemoteProtocolError(msg)
+        if tag == 0:  # section 1.8.3.13: zero and multiple means all; no broker says so
+            msg = "The broker confirmed tag 0, which no publish has; please report this."
+            raise RemoteProtocolError(msg)
         position += _SIZE
-        if not multiple:
+        if not flags & _MULTIPLE:
             tags.append(tag)
         elif tag > up_to:
             up_to = tag
-        elif tag == 0:  # section 1.8.3.13: zero and multiple means all outstanding
-            msg = "The broker confirmed tag 0, which no publish has; please report this."
-            raise RemoteProtocolError(msg)
     if position == start:
         return None, start
     if up_to:
@@ -146,6 +148,7 @@ class Unconfirmed:
             if taken:
                 found.append(taken)
                 self._waiting -= len(taken)
+        self._forget_settled_start()
 
     def _settle_singles(self, singles: Sequence[int], found: list[Sequence[int]]) -> None:
         firsts = [first for first, _ in self._segments]

@@ -186,6 +186,12 @@ class Connection:
             raise self._failure
         return events
 
+    def look_ahead(self, timeout: float) -> bool:
+        """Say whether ``wait`` has something to return, waiting for it if necessary."""
+        if not self._events and not self._refusals and self._failure is None:
+            self._pass_time(timeout)
+        return bool(self._events) or bool(self._refusals) or self._failure is not None
+
     def close(self, timeout: float = CLOSE_TIMEOUT) -> None:
         """Say goodbye and wait for the answer, so that all that was sent has arrived."""
         try:

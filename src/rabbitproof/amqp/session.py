@@ -247,8 +247,9 @@ class Session:
         events: list[Event] = []
         position = 0
         while position < len(data) and self.state is not State.CLOSED:
-            position, wait = self._bulk(data, position, events)
-            after = position if wait else self._frame(data, position, events)
+            after, wait = self._bulk(data, position, events)
+            if after == position and not wait:
+                after = self._frame(data, position, events)
             if after == position:
                 break
             position = after

@@ -18,30 +18,26 @@ Rules
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rabbitproof.broker import lock
 from rabbitproof.errors import InstallError
 from rabbitproof.text import safe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
 LIBRARIES = "libraries"
 """Folder below the target with the shared libraries that the machine lacks, if any."""
 
 _DEADLINE_S = 600.0
 """For one apt command; a slow line needs minutes for 34 MB."""
-
-_PAUSE_S = 0.1
-"""Between two tries for the lock."""
 
 _OURS = re.compile(r"^(rabbitmq-server|erlang-[\w.+-]+)$")
 
@@ -72,7 +68,7 @@ def fetch(target: Path, note: Callable[[str], None]) -> None:
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(target.with_suffix(".lock")):
+        with lock.held(target.with_suffix(".lock"), deadline_s=_DEADLINE_S):
             if target.exists():
                 return
             for stale in target.parent.glob(f"{target.name}.*.part"):
@@ -83,6 +79,11 @@ def fetch(target: Path, note: Callable[[str], None]) -> None:
                 (work / "root").rename(target)
             finally:
                 shutil.rmtree(work, ignore_errors=True)
+    except TimeoutError:
+        raise InstallError(
+            f"Another process has been filling {target.parent} for {_DEADLINE_S:g} s; end it or"
+            " name another folder with RABBITPROOF_CACHE."
+        ) from None
     except OSError as error:
         raise InstallError(
             f"RabbitMQ could not be kept in {target.parent} ({error.strerror or error});"
@@ -215,7 +216,7 @@ def _run(
         )
     except subprocess.TimeoutExpired as error:
         raise InstallError(
-            f"`{' '.join(command[:1])}` did not finish within {_DEADLINE_S:.0f} s; check the"
+            f"`{' '.join(command[:1])}` did not finish within {_DEADLINE_S:g} s; check the"
             " network and the proxy, then try again."
         ) from error
     if check and done.returncode != 0:
@@ -232,26 +233,3 @@ def _complaint(*done: subprocess.CompletedProcess[str]) -> str:
     errors = [line for line in lines if line.startswith("E:")] or lines[-1:]
     text = "; ".join(dict.fromkeys(errors[:2])) or f"status {done[-1].returncode}"
     return safe(text, 400)
-
-
-@contextlib.contextmanager
-def _locked(path: Path, *, deadline_s: float = _DEADLINE_S) -> Iterator[None]:
-    """Hold the lock in ``path``; the kernel frees it when the holder dies."""
-    import fcntl  # not on Windows, where there is no apt either
-
-    until = time.monotonic() + deadline_s
-    with path.open("w", encoding="utf-8") as lock:
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() > until:
-                    raise InstallError(
-                        f"Another process has been filling {path.parent} for"
-                        f" {deadline_s:.0f} s; end it or name another folder with"
-                        " RABBITPROOF_CACHE."
-                    ) from None
-                time.sleep(_PAUSE_S)
-            else:
-                break
-        yield

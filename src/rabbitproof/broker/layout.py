@@ -22,6 +22,7 @@ import os
 import re
 import secrets
 import shlex
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -205,6 +206,7 @@ class Layout:
             '{host, {127,0,0,1}, ["localhost"]}.\n{lookup, [file, native]}.\n',
         )
         if os.name == "posix":
+            shutil.rmtree(self._server, ignore_errors=True)  # perhaps of another version
             reduce_server(self.installation.home, self._server)
             for tool in sorted((self.installation.home / "sbin").glob("rabbitmq*")):
                 if tool.name not in {"rabbitmq-server", "rabbitmq-env", "rabbitmq-defaults"}:

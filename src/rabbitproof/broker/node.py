@@ -30,8 +30,11 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
+
+import psutil
 
 from rabbitproof.broker import lease, watchdog
 from rabbitproof.broker.install import Installation, cache_folder, check_path
@@ -59,8 +62,6 @@ _PORT_TRIES = 4
 _PORT_RANGE = (10_000, 32_000)
 """Below the range that systems use for outgoing connections, which could take a port from us."""
 
-_IN_USE = re.compile(r"eaddrinuse|already in use|address in use|could not bind", re.IGNORECASE)
-
 
 class Node:
     """One private node, owned by this process unless it was started with ``owned=False``.
@@ -76,6 +77,7 @@ class Node:
         self._watchdog: subprocess.Popen[bytes] | None = None
         self._replies: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._created = False
+        self._logged = [0, 0]  # bytes in the logs before the last start
         self.version = layout.installation.version
         self.username = layout.identity.username
         self.password = layout.identity.password
@@ -119,8 +121,9 @@ class Node:
             node = cls(Layout(installation, place, identity, ports, mark), owned=owned)
             try:
                 node._launch(settings or {}, tls, deadline_s)
-            except NodeFailed as error:
-                if attempt == _PORT_TRIES or not _IN_USE.search(str(error)):
+            except NodeFailed:
+                taken = [port for port in astuple(ports) if port and not _is_free(port)]
+                if not taken or attempt == _PORT_TRIES:
                     raise
             else:
                 return node
@@ -208,6 +211,7 @@ class Node:
         if self.pid is not None:
             raise NodeFailed(f"The node runs already (pid {self.pid}); kill it first.")
         if self._watchdog is None or self._watchdog.poll() is not None:
+            self._dismiss("end")
             self._start_watchdog()
         try:
             self._boot(deadline_s)
@@ -254,7 +258,7 @@ class Node:
 
     def log_tail(self, n: int) -> list[str]:
         """Return the last ``n`` lines of the node's log, made safe to show."""
-        return [safe(line, 2000) for line in _lines(self._layout.log)[-n:]] if n > 0 else []
+        return log_tail(self._layout.log, n)
 
     def _launch(self, settings: Mapping[str, str], tls: TlsFiles | None, deadline_s: float) -> None:
         """Do everything from nothing to ready; undo all of it when it fails."""
@@ -279,8 +283,7 @@ class Node:
 
     def _boot(self, deadline_s: float) -> None:
         until = time.monotonic() + deadline_s
-        for stale in (self._layout.log, self._layout.output):
-            stale.unlink(missing_ok=True)
+        self._logged = [_size(path) for path in self._logs()]
         self._order(
             "spawn",
             argv=self._layout.server_command(),
@@ -288,14 +291,9 @@ class Node:
             cwd=str(self.directory),
             out=str(self._layout.output),
         )
-        reply = self._reply(until - time.monotonic())
-        if "pid" not in reply:
-            raise NodeFailed(
-                f"RabbitMQ could not be started ({safe(str(reply.get('error', 'no answer')))});"
-                f" check the installation in {self._layout.installation.home}."
-            )
-        with contextlib.suppress(Exception):  # it may have ended already; the loop will see that
-            self._process = lease.Process.of(int(reply["pid"]))
+        pid = self._spawned(until)
+        with contextlib.suppress(psutil.Error):  # it may have ended already; see below
+            self._process = lease.Process.of(pid)
         ready = [self._speaks_amqp, self._has_management]
         if self._layout.ports.tls:
             ready.append(self._has_tls)
@@ -304,13 +302,31 @@ class Node:
                 ready.pop(0)
                 continue
             reply = self._reply(_POLL_S)
-            if reply:
-                raise self._failure(f"RabbitMQ ended while it started (status {reply.get('exit')})")
+            if reply.get("ended") == pid or "error" in reply:
+                status = reply.get("status", "unknown")
+                raise self._failure(f"RabbitMQ ended while it started (status {status})")
             if time.monotonic() > until:
-                raise self._failure(f"RabbitMQ was not ready within {deadline_s:.0f} s")
+                raise self._failure(f"RabbitMQ was not ready within {deadline_s:g} s")
+
+    def _spawned(self, until: float) -> int:
+        """Return the pid of what was just ordered; the end of an earlier one may come first."""
+        while True:
+            reply = self._reply(until - time.monotonic())
+            if "started" in reply:
+                return int(reply["started"])
+            if "ended" not in reply:
+                raise NodeFailed(
+                    f"RabbitMQ could not be started ({safe(str(reply.get('error', 'no answer')))});"
+                    f" check the installation in {self._layout.installation.home}."
+                )
 
     def _failure(self, what: str) -> NodeFailed:
-        said = complaints([*_lines(self._layout.output), *_lines(self._layout.log)])
+        lines = [
+            line
+            for path, skip in zip(self._logs(), self._logged, strict=True)
+            for line in _lines(path, skip=skip)
+        ]
+        said = complaints(lines)
         if not said:
             return NodeFailed(
                 f"{what} and said nothing; check that the machine is not overloaded, then try"
@@ -320,6 +336,9 @@ class Node:
             f"{what}. Its log says: {' | '.join(map(safe, said))}. Change what it complains"
             " about, then try again."
         )
+
+    def _logs(self) -> tuple[Path, Path]:
+        return self._layout.output, self._layout.log
 
     def _speaks_amqp(self) -> bool:
         with contextlib.suppress(OSError):
@@ -364,7 +383,6 @@ class Node:
             if time.monotonic() > until:
                 return False
             self._reply(_POLL_S)
-        self._drain()
         return True
 
     def _marked_environment(self) -> dict[str, str]:
@@ -456,12 +474,6 @@ class Node:
         except queue.Empty:
             return {}
 
-    def _drain(self) -> None:
-        """Forget reports about a process that is known to have ended."""
-        with contextlib.suppress(queue.Empty):
-            while True:
-                self._replies.get_nowait()
-
 
 def complaints(lines: Iterable[str], *, most: int = 6) -> list[str]:
     """Return the sentences in which a log says what is wrong, the first ``most`` of them.
@@ -482,13 +494,18 @@ def complaints(lines: Iterable[str], *, most: int = 6) -> list[str]:
     return list(said)[:most]
 
 
+def log_tail(log: Path, n: int) -> list[str]:
+    """Return the last ``n`` lines of a log, made safe to show; none when there is no log."""
+    return [safe(line, 2000) for line in _lines(log)[-n:]] if n > 0 else []
+
+
 def _choose_ports(amqp: int, management: int, *, tls: bool) -> Ports:
     """Return the node's ports: those asked for, after a look whether they are free, and others."""
-    for name, port in (("AMQP", amqp), ("management", management)):
+    for option, port in (("--port", amqp), ("--management-port", management)):
         if port and not _is_free(port):
             raise NodeFailed(
-                f"Port {port} for {name} is taken on this machine; stop what listens there or"
-                " choose another port."
+                f"Port {port} is taken on this machine; stop what listens there or choose another"
+                f" port with {option}."
             )
     taken = {amqp, management}
     found: list[int] = []
@@ -537,8 +554,13 @@ def _forward(source: Any, replies: queue.SimpleQueue[dict[str, Any]]) -> None:
     replies.put({"error": "the watchdog is gone"})
 
 
-def _lines(path: Path) -> list[str]:
+def _lines(path: Path, *, skip: int = 0) -> list[str]:
+    """Return a log's lines from byte ``skip`` on; none when there is no log."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+        return path.read_bytes()[skip:].decode(errors="replace").splitlines()
     except OSError:
         return []
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0

@@ -14,8 +14,8 @@ Rules
 - It kills only processes whose environment carries the node's own random mark, so a reused pid
   is never hit.
 - One JSON object a line. In: ``{"do": "spawn", "argv": […], "env": {…}, "cwd": …, "out": …}``,
-  ``{"do": "release"}`` (let the node live on), ``{"do": "end"}``. Out: ``{"pid": n}``,
-  ``{"exit": status}``, ``{"error": text}``.
+  ``{"do": "release"}`` (let the node live on), ``{"do": "end"}``. Out:
+  ``{"started": pid}``, ``{"ended": pid, "status": n}``, ``{"error": text}``.
 """
 
 from __future__ import annotations
@@ -166,11 +166,12 @@ class _Watchdog:
         except OSError as error:
             _say({"error": str(error)})
             return
-        _say({"pid": self._child.pid})
+        _say({"started": self._child.pid})
         threading.Thread(target=self._report_exit, args=(self._child,), daemon=True).start()
 
     def _report_exit(self, child: subprocess.Popen[bytes]) -> None:
-        _say({"exit": child.wait()})
+        status = child.wait()
+        _say({"ended": child.pid, "status": status})
 
     def _end(self) -> NoReturn:
         # End of file, a signal and a new parent can come together; whoever is first finishes it.

@@ -121,12 +121,6 @@ class Trial:
         end = consumer.summary()
         if is_work:
             self._consumed, self._consume_s = end.consumed, end.seconds
-        if left and queue.kind != "stream":
-            # More than was confirmed: what was in doubt, or copies. They belong to the books.
-            rest = self._consumer(queue, worker, None)
-            yield from rest.run()
-            receipts.unite([rest.receipts])
-            left = rest.left
         yield Step(f"{end.consumed:,} received in {end.seconds:.2f} s", done=True)
         if queue.kind == "stream" and left is not None:
             left = max(0, left - _deliveries(receipts))
@@ -158,7 +152,8 @@ class Trial:
                 name=name,
                 prefetch=_PREFETCH,
                 expect=expected or None,
-                idle_timeout=_IDLE_S if expected else 1.0,
+                idle_timeout=_IDLE_S,
+                drain=True,
                 stream_offset="first" if queue.kind == "stream" else None,
             ),
             lambda: self.place.connect(f"RabbitMQ Consumer {name} ({platform.node()})"),

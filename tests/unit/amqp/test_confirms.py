@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pamqp import commands
+
+from rabbitproof.amqp.confirms import Confirms, Unconfirmed, read_confirms
+from rabbitproof.errors import RemoteProtocolError
+from wire import feed, frame, frames_of, opened_session
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+CONFIRM = st.tuples(st.booleans(), st.integers(1, 40), st.booleans(), st.booleans())
+"""nack, tag, multiple, requeue"""
+
+
+def confirm(what: tuple[bool, int, bool, bool], channel: int = 1) -> bytes:
+    nack, tag, multiple, requeue = what
+    if nack:
+        return frame(commands.Basic.Nack(tag, multiple, requeue), channel)
+    return frame(commands.Basic.Ack(tag, multiple), channel)
+
+
+def steps(events: list[Confirms]) -> list[tuple[int, bool, int, tuple[int, ...]]]:
+    """Apply confirms to tags 1 to 40: (channel, nack, tag) in the order of first settling."""
+    open_tags: dict[int, set[int]] = {}
+    out = []
+    for event in events:
+        tags = open_tags.setdefault(event.channel, set(range(1, 41)))
+        hit = {t for t in tags if t <= event.up_to or t in event.singles}
+        tags -= hit
+        out += [(event.channel, event.nack, tag) for tag in sorted(hit)]
+    return out
+
+
+def oracle(data: bytes) -> list[tuple[int, bool, int]]:
+    """Settle the same tags, one frame of pamqp after another."""
+    open_tags: dict[int, set[int]] = {}
+    out = []
+    for channel, value, _ in frames_of(data):
+        tags = open_tags.setdefault(channel, set(range(1, 41)))
+        tag = value.delivery_tag
+        hit = {t for t in tags if t == tag or (value.multiple and t <= tag)}
+        tags -= hit
+        out += [(channel, isinstance(value, commands.Basic.Nack), t) for t in sorted(hit)]
+    return out
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([1, 2]), CONFIRM), max_size=40),
+    st.lists(st.integers(0, 2000), max_size=6),
+)
+def test_confirms_say_what_pamqp_reads_in_any_pieces(
+    confirms: list[tuple[int, tuple[bool, int, bool, bool]]], cuts: list[int]
+) -> None:
+    """Channel, kind and settled tags agree, however the stream is cut."""
+    data = b"".join(confirm(what, channel) for channel, what in confirms)
+    events = feed(opened_session(channels=2), data, cuts)
+    assert all(isinstance(event, Confirms) for event in events)
+    found, wanted = steps(events), oracle(data)  # type: ignore[arg-type]
+    assert sorted(found) == sorted(wanted)
+    for channel in (1, 2):
+        kinds = [nack for c, nack, _ in found if c == channel]
+        assert kinds == [nack for c, nack, _ in wanted if c == channel]
+
+
+def test_a_nack_of_one_message_is_not_a_nack_of_many() -> None:
+    """RabbitMQ sets the nack's second flag, requeue; only the first one means multiple."""
+    data = frame(commands.Basic.Nack(7, multiple=False, requeue=True), 1)
+    assert read_confirms(data, 0) == (Confirms(1, True, 0, [7]), len(data))
+
+
+def test_reading_stops_at_another_kind_channel_or_frame() -> None:
+    """Only confirms of one kind and channel come together; what follows is left."""
+    first = confirm((False, 1, False, False)) + confirm((False, 5, True, False))
+    for other in (
+        confirm((True, 6, False, False)),
+        confirm((False, 6, False, False), channel=2),
+        frame(commands.Basic.CancelOk("worker"), 1),
+        b"\x01\x00\x01\x00",
+    ):
+        assert read_confirms(first + other, 0) == (Confirms(1, False, 5, []), len(first))
+    assert read_confirms(frame(commands.Basic.CancelOk("worker"), 1), 0) == (None, 0)
+    assert read_confirms(first[:20], 0) == (None, 0)
+    assert read_confirms(b"", 0) == (None, 0)
+
+
+def test_singles_above_a_multiple_are_kept_in_order() -> None:
+    """A tag below a multiple one is covered by it."""
+    rows = [(8, False), (3, False), (5, True), (4, False), (7, False), (2, True)]
+    data = b"".join(confirm((False, tag, multiple, False)) for tag, multiple in rows)
+    assert read_confirms(data, 0)[0] == Confirms(1, False, 5, [8, 7])
+
+
+@pytest.mark.parametrize("multiple", [False, True])
+@pytest.mark.parametrize("before", [b"", confirm((False, 3, True, False))])
+def test_tag_zero_is_refused(before: bytes, multiple: bool) -> None:
+    """No publish has it, and "all outstanding" is nothing a broker says."""
+    with pytest.raises(RemoteProtocolError):
+        read_confirms(before + confirm((False, 0, multiple, False)), 0)
+
+
+def test_a_confirm_without_its_end_mark_is_refused() -> None:
+    """A damaged stream is not guessed at."""
+    data = confirm((False, 1, False, False)) + confirm((False, 2, False, False))[:-1] + b"\xcd"
+    with pytest.raises(RemoteProtocolError):
+        read_confirms(data, 0)
+
+
+# --- Unconfirmed --------------------------------------------------------------------------------
+
+
+class Model:
+    """The same with one dictionary entry for each open publish."""
+
+    def __init__(self) -> None:
+        self.open: dict[int, int] = {}
+        self.next = 1
+
+    def sent(self, numbers: Sequence[int]) -> None:
+        for n in numbers:
+            self.open[self.next] = n
+            self.next += 1
+
+    def settle(self, confirms: Confirms) -> list[int]:
+        tags = [tag for tag in self.open if tag <= confirms.up_to]
+        tags += [t for t in dict.fromkeys(confirms.singles) if t in self.open and t not in tags]
+        return [self.open.pop(tag) for tag in tags]
+
+
+NUMBERS = st.lists(st.integers(1, 99), max_size=9) | st.builds(
+    range, st.integers(1, 50), st.integers(1, 60)
+)
+SINGLES = st.lists(st.integers(1, 60), max_size=12)
+IN_ORDER = st.builds(lambda a, n: list(range(a, a + n)), st.integers(1, 50), st.integers(0, 12))
+STEPS = st.lists(
+    NUMBERS | st.tuples(st.integers(0, 60), SINGLES | IN_ORDER | st.just(["lowest"])), max_size=30
+)
+
+
+@given(STEPS)
+def test_unconfirmed_agrees_with_a_dictionary(steps: list[object]) -> None:
+    """Sent, confirmed in any order, twice or all at once: each number is answered once."""
+    unconfirmed, model = Unconfirmed(), Model()
+    for step in steps:
+        if not isinstance(step, tuple):
+            unconfirmed.sent(step)  # type: ignore[arg-type]
+            model.sent(step)  # type: ignore[arg-type]
+            continue
+        up_to, singles = step
+        if singles == ["lowest"]:  # what a broker mostly does: one by one, in order
+            singles = list(model.open)[: up_to % 7]
+            up_to = 0
+        singles = [tag for tag in singles if tag > up_to]
+        confirms = Confirms(1, False, up_to, singles)
+        if max([up_to, *singles]) >= model.next:
+            before = unconfirmed.left()
+            with pytest.raises(RemoteProtocolError):
+                unconfirmed.settle(confirms)
+            assert unconfirmed.left() == before
+            continue
+        found = [n for numbers in unconfirmed.settle(confirms) for n in numbers]
+        assert found == model.settle(confirms)
+        assert unconfirmed.left() == list(model.open.values())
+        assert len(unconfirmed) == len(model.open)
+
+
+def test_answered_tags_are_forgotten() -> None:
+    """What is kept does not grow with the run."""
+    unconfirmed = Unconfirmed()
+    for start in range(1, 2001, 100):
+        unconfirmed.sent(range(start, start + 100))
+        for tag in range(start + 99, start - 1, -1):
+            unconfirmed.settle(Confirms(1, False, 0, [tag]))
+    assert len(unconfirmed) == 0
+    assert not unconfirmed._segments
+    assert not unconfirmed._settled
+
+
+def test_a_range_is_answered_as_a_range() -> None:
+    """The usual case stays cheap: no list of numbers is made."""
+    unconfirmed = Unconfirmed()
+    unconfirmed.sent(range(11, 21))
+    assert unconfirmed.settle(Confirms(1, False, 4, [])) == [range(11, 15)]
+    assert unconfirmed.settle(Confirms(1, False, 0, [5, 6])) == [range(15, 17)]
+    assert unconfirmed.left() == [17, 18, 19, 20]
