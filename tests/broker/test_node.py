@@ -90,7 +90,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture
 def owner(
-    cache: Path,  # noqa: ARG001 - the owner inherits its environment variable
+    cache: Path,  # the owner inherits its environment variable
     installation: Installation,
     tmp_path: Path,
 ) -> Iterator[Callable[..., subprocess.Popen[str]]]:
