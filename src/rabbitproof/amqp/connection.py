@@ -341,6 +341,9 @@ class Connection:
         except ProtocolError as error:
             self._failure = error
             return
+        if self._session.error is not None:
+            self._failure = self._session.error
+            return
         self._flush()
 
     def _take(self, events: list[Event]) -> None:
