@@ -5,6 +5,7 @@ Refuses to know the code under test, except for the sessions and messages it is 
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pamqp.frame
@@ -154,6 +155,6 @@ def feed(session: Session, data: bytes, cuts: list[int]) -> list[Event]:
 def feed_to(receive: Callable[[bytes], list[Event]], data: bytes, cuts: list[int]) -> list[Event]:
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
     events: list[Event] = []
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         events += receive(data[start:end])
     return events
