@@ -30,6 +30,7 @@ from pamqp.body import ContentBody
 from pamqp.heartbeat import Heartbeat
 
 from rabbitproof import __version__
+from rabbitproof.amqp import methods
 from rabbitproof.amqp.confirms import Confirms, read_confirms
 from rabbitproof.amqp.deliveries import Batch, Delivery, DeliveryReader
 from rabbitproof.amqp.publishes import FRAME_METHOD, FRAME_OVERHEAD
@@ -426,7 +427,7 @@ class Session:
         self._send(
             0, commands.Connection.TuneOk(self._channel_max, self.frame_max, self._heartbeat)
         )
-        self._send(0, commands.Connection.Open(wanted.vhost))
+        self._send(0, methods.ConnectionOpen(wanted.vhost))
         self.state = State.OPENING
 
     def _channel_method(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from pamqp import commands
 
+from rabbitproof.amqp import methods
 from rabbitproof.amqp.deliveries import Batch, Delivery
 from rabbitproof.amqp.session import ConsumerCancelled, decode_header
 from rabbitproof.errors import ConnectionLost, ConsumerGone, NotFound
@@ -162,7 +163,7 @@ class Consumer:
             arguments["x-stream-offset"] = task.stream_offset
         connection.call(
             channel,
-            commands.Basic.Consume(
+            methods.BasicConsume(
                 queue=task.queue, consumer_tag=task.name[:200], arguments=arguments
             ),
         )

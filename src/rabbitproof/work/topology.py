@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pamqp import commands
 
+from rabbitproof.amqp import methods
 from rabbitproof.errors import (
     BrokerRefused,
     ConnectionClosed,
@@ -83,7 +84,7 @@ def declare(connection: Connection, channel: int, topology: Topology) -> Iterato
     try:
         connection.call(
             channel,
-            commands.Exchange.Declare(
+            methods.ExchangeDeclare(
                 exchange=topology.exchange, exchange_type="direct", durable=True
             ),
         )
@@ -93,7 +94,7 @@ def declare(connection: Connection, channel: int, topology: Topology) -> Iterato
         declare_queue(connection, channel, queue)
         connection.call(
             channel,
-            commands.Queue.Bind(
+            methods.QueueBind(
                 queue=queue.name, exchange=topology.exchange, routing_key=topology.routing_key
             ),
         )
@@ -105,7 +106,7 @@ def declare_queue(connection: Connection, channel: int, queue: Queue) -> None:
     try:
         connection.call(
             channel,
-            commands.Queue.Declare(
+            methods.QueueDeclare(
                 queue=queue.name,
                 durable=queue.durable,
                 arguments=arguments,
@@ -167,18 +168,18 @@ def purge(connection: Connection, channel: int, topology: Topology) -> Iterator[
     for queue in topology.queues:
         if queue.kind == "stream":
             count = message_count(connection, channel, queue.name)
-            connection.call(channel, commands.Queue.Delete(queue=queue.name))
+            connection.call(channel, methods.QueueDelete(queue=queue.name))
             declare_queue(connection, channel, queue)
             connection.call(
                 channel,
-                commands.Queue.Bind(
+                methods.QueueBind(
                     queue=queue.name,
                     exchange=topology.exchange,
                     routing_key=topology.routing_key,
                 ),
             )
         else:
-            answer = connection.call(channel, commands.Queue.Purge(queue=queue.name))
+            answer = connection.call(channel, methods.QueuePurge(queue=queue.name))
             count = answer.message_count or 0
         yield Purged(queue.name, queue is not topology.work, count)
 
@@ -189,7 +190,7 @@ def look(connection: Connection, channel: int, name: str) -> Any:
     Raises NotFound, which closes the channel. The count of a quorum queue is 0 when its leader
     does not answer within 250 ms: zero is no proof of an empty queue.
     """
-    return connection.call(channel, commands.Queue.Declare(queue=name, passive=True))
+    return connection.call(channel, methods.QueueDeclare(queue=name, passive=True))
 
 
 def message_count(connection: Connection, channel: int, name: str) -> int:
