@@ -422,12 +422,45 @@ def test_a_frame_of_another_channel_does_not_wait_for_a_message_in_pieces() -> N
         assert session.receive(after + confirm) == [Confirms(2, False, 0, [3])]
 
 
+NAME = message_id(Source(RUN, 1), 1).encode()
+STATED = field(b"checksum", b"S", long_string(b"12345678"))
+SENT = field(b"sent_ns", b"l", bytes(8))
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "known"),
+    [
+        (NAME, [STATED], True),
+        (NAME, [STATED, SENT], True),
+        (b"y" * 36, [STATED], True),
+        (NAME, [], False),
+        (NAME, [STATED, STATED], False),
+        (NAME, [STATED, SENT, SENT], False),
+        (NAME, [field(b"checksum", b"x", long_string(b"12345678"))], False),
+        (NAME, [field(b"checksum", b"S", long_string(b"1234567"))], False),
+        (NAME, [field(b"a", b"F", long_string(STATED))], False),
+        (NAME[1:], [STATED], False),
+        (b"", [STATED], False),
+        (NAME, [STATED, field(b"a", b"?", b"")], False),
+    ],
+)
+def test_known_is_what_has_one_id_and_one_checksum(
+    name: bytes, fields: list[bytes], known: bool
+) -> None:
+    """Anything else is handed on as it is."""
+    payload = header({HEADERS: table(fields), MESSAGE_ID: short(name)}, 4)
+    found, position, _ = DeliveryReader(0).read(METHOD + raw_frame(2, 1, payload) + BODY, 0)
+    assert position > 0
+    assert [type(event) for event in found] == [Batch if known else Delivery]
+
+
 def test_layouts_and_strides_of_hostile_traffic_are_forgotten() -> None:
     """Messages that are all different do not fill the memory."""
     reader = DeliveryReader(131_072)
     limit = deliveries._STRIDES_KEPT
     for i in range(3 * limit):
-        extra = (field(b"k" * (i % 200), b"S", long_string(b"%d" % i)),)
+        key = b"k" * (i % 200) if i < 2 * limit else b"same"
+        extra = (field(key, b"S", long_string(b"%03d" % i)),)
         pair = b"".join(
             frame(commands.Basic.Deliver("worker", n, False, "x", "work"), 1)
             + b"".join(content(ours(n, b"{}", extra=extra), b"{}"))

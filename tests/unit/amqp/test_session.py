@@ -125,6 +125,15 @@ def test_a_broker_without_plain_login_is_refused(mechanisms: bytes) -> None:
         Session(LOGIN).receive(raw_frame(1, 0, payload))
 
 
+def test_another_protocol_version_is_told_apart_byte_by_byte() -> None:
+    """Its first bytes alone are no proof of another server."""
+    session = Session(LOGIN)
+    for byte in b"AMQP":
+        assert session.receive(bytes([byte])) == []
+    with pytest.raises(RemoteProtocolError, match="another protocol version"):
+        session.receive(b"\0")
+
+
 # --- what is legal when -------------------------------------------------------------------------
 
 
@@ -393,6 +402,30 @@ def test_a_message_whose_frames_do_not_fit_is_an_error(
     between = frame(commands.Channel.Flow(True), 2) if cut_after_method else b""
     with pytest.raises(RemoteProtocolError):
         session.receive(method + between + rest)
+
+
+MESSAGE = delivery(commands.Basic.Properties(message_id="1"), b"body")
+ELSEWHERE = delivery(commands.Basic.Properties(message_id="1"), b"body", channel=2)
+
+
+@pytest.mark.parametrize("first", [b"".join(MESSAGE), frame(commands.Basic.Ack(1), 1)])
+@pytest.mark.parametrize(
+    "second", [b"".join(ELSEWHERE), frame(commands.Basic.Ack(1), 2), frame(CLOSE, 2)]
+)
+@pytest.mark.parametrize("is_open", [False, True])
+def test_a_channel_is_checked_behind_another_ones_traffic(
+    first: bytes, second: bytes, is_open: bool
+) -> None:
+    """What comes for a channel that is not open, or amid its message, is an error in bulk too."""
+    session = opened_session(channels=2 if is_open else 1)
+    if is_open:  # a message begins, and another channel's frame makes it wait for its rest
+        session.receive(ELSEWHERE[0] + frame(commands.Channel.Flow(True), 1))
+    (event,) = session.receive(first + second)
+    assert isinstance(event, Delivery | Confirms)
+    assert event.channel == 1
+    assert session.error is not None
+    with pytest.raises(RemoteProtocolError):
+        session.receive(b"")
 
 
 def test_a_message_that_was_not_asked_for_is_an_error() -> None:
