@@ -208,6 +208,14 @@ def test_uniting_receipts_does_not_depend_on_the_order(
     assert united.unique == len(set(whole))
     assert united.duplicates == len(whole) - len(set(whole))
     assert united.corrupt == sum(receipts.corrupt for receipts in several)
+    known = {(s, n) for events in parts for s, numbers, _ in events for n in numbers}
+    assert united.consumed == len(known)
+    highest = {source: max(n for s, n in known if s == source) for source, _ in known}
+    assert united.missing == sum(highest.values()) - len(known)
+    for source, mine in united.by_source.items():
+        each = [receipts.by_source[source] for receipts in several if source in receipts.by_source]
+        assert mine.highest == max(receipts.highest for receipts in each)
+        assert mine.inversions == sum(receipts.inversions for receipts in each)
 
 
 def test_a_million_in_a_row_take_no_room() -> None:
