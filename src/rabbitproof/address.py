@@ -9,11 +9,13 @@ The grammar is RabbitMQ's URI specification (https://www.rabbitmq.com/docs/uri-s
     amqp://user:password@host:port/vhost        amqps://… for TLS
 
 Every part but the scheme may be missing. In each part ``%2F`` stands for ``/`` and so on. Of
-the vhost that specification says, to the surprise of many:
+the vhost:
 
 - nothing after the host (``amqp://host``): the default vhost, ``/``
 - ``amqp://host/%2F``: the vhost ``/`` as well
-- ``amqp://host/``: the vhost whose name is empty, which hardly any broker has
+- ``amqp://host/``: the default vhost too. The specification means the vhost whose name is empty
+  here, but next to no broker has one, and everybody who writes this wants ``/``; so do pika and
+  most other clients. That vhost can still be named with ``--vhost ""``.
 - ``amqp://host/a/b``: not allowed; the vhost ``a/b`` is written ``a%2Fb``
 
 Rules: a password is in ``password`` and nowhere else. ``repr`` hides it, ``masked`` replaces
@@ -123,7 +125,7 @@ def _parse_one(url: str, tls: Tls | None, name: str) -> Address:
     login, at, place = authority.rpartition("@")
     username, colon, password = login.partition(":")
     host, port = _split_place(place, name)
-    vhost = _decode(path, name) if slash else "/"
+    vhost = (_decode(path, name) if slash else "") or "/"
     if len(vhost.encode()) > LONGEST_VHOST:
         raise UsageError(f"{name} names a vhost of more than {LONGEST_VHOST} bytes; shorten it.")
     return Address(

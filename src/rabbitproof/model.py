@@ -134,7 +134,15 @@ class Consumed:
     """From basic.consume to the last acknowledgement."""
 
 
-Progress = Note | Purged | Started | Sample | Advanced | Produced | Consumed
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a trial, for people: it begins, or (``done``) this came of it."""
+
+    text: str
+    done: bool = False
+
+
+Progress = Step | Note | Purged | Started | Sample | Advanced | Produced | Consumed
 
 
 # --- verdict ----------------------------------------------------------------------------------
@@ -160,6 +168,8 @@ class QueueVerdict:
     lost: int
     lost_ids: tuple[str, ...]
     """The first 1,000 message ids."""
+    undecided: int
+    """Confirmed and not seen, in a queue that is not provably drained: lost or still there."""
     recovered: int
     """In doubt or refused for the producer, and here all the same."""
     duplicates_redelivered: int
@@ -172,7 +182,6 @@ class QueueVerdict:
     """Why order was not checked, when it was not."""
     left_in_queue: int | None
     """Messages that the broker still counts; None when it could not be asked."""
-    drained: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,3 +198,18 @@ class Verdict:
     in_doubt: int
     queues: dict[str, QueueVerdict] = field(default_factory=dict)
     """By logical name, such as ``work.queue``, in topology order."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrialResult:
+    """A scenario carried out."""
+
+    verdict: Verdict
+    scenario: str
+    run: str
+    publish_per_s: int
+    consume_per_s: int
+    claims: tuple[tuple[str, bool], ...]
+    """Each claim of the scenario as a sentence that is true, and whether the claim held."""
+    environment: dict[str, Any]
+    """Versions and topology, ready for JSON."""

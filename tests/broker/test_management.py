@@ -60,6 +60,10 @@ def test_a_queue_of_any_name_is_found_and_deleted(
     channel.queue_declare(name, durable=True, arguments={"x-max-length": 7})
     channel.confirm_delivery()
     channel.basic_publish("", name, b"x")
+    eventually(
+        # Before 3.13 the API knows no count of a queue until its first statistics, 5 s later.
+        lambda: (found := api.queue(vhost.name, name)) is not None and found.messages is not None
+    )
     queue = api.queue(vhost.name, name)
     assert queue is not None
     assert (queue.name, queue.type, queue.durable) == (name, "classic", True)

@@ -186,6 +186,12 @@ class Connection:
             raise self._failure
         return events
 
+    def look_ahead(self, timeout: float) -> bool:
+        """Say whether ``wait`` has something to return, waiting for it if necessary."""
+        if not self._events and not self._refusals and self._failure is None:
+            self._pass_time(timeout)
+        return bool(self._events) or bool(self._refusals) or self._failure is not None
+
     def close(self, timeout: float = CLOSE_TIMEOUT) -> None:
         """Say goodbye and wait for the answer, so that all that was sent has arrived."""
         try:
@@ -260,7 +266,9 @@ class Connection:
             if state is not State.START:
                 hint = "its log says why"
             elif address.tls is None:
-                hint = "use amqps:// if it expects TLS"
+                hint = (
+                    "check that the port is RabbitMQ's for AMQP, and use amqps:// if it expects TLS"
+                )
             else:
                 hint = "check --cert-file and --key-file if it asks for a client's certificate"
             return BrokerUnreachable(

@@ -1,46 +1,31 @@
-"""The methods that carry a name, for every name that RabbitMQ allows.
+"""The methods that carry a name, without the codec's opinion about names.
 
-The codec checks names against the grammar of AMQP 0-9-1 (section 4.2.5.3 has the types, the
-protocol's XML the grammar): 127 characters of a few kinds. RabbitMQ takes 255 bytes of any UTF-8,
-so a queue named ``größe`` or ``a|b`` exists and has to be reachable. These classes are the
-codec's own without that check.
-
-Refuses to know which of them is legal when (``session``).
+AMQP 0-9-1 (section 1.1) restricts names to some letters, and pamqp refuses others before
+anything is sent. RabbitMQ takes any UTF-8 of up to 255 bytes, and people use it. A name that
+RabbitMQ lets exist has to be usable here, however odd, so these classes leave the decision to
+the broker. Lengths are checked where a name enters the program.
 """
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from pamqp import commands
+from pamqp.base import Frame
+
+_Method = TypeVar("_Method", bound=Frame)
 
 
-class _AnyName:
-    def validate(self) -> None:
-        """Leave it to the broker, which says what it does not like."""
+def _accepting_any_name(kind: type[_Method]) -> type[_Method]:
+    """Return the same method without the validation that looks at letters."""
+    return type(kind.__name__, (kind,), {"validate": lambda _: None, "__doc__": kind.__doc__})
 
 
-class ConnectionOpen(_AnyName, commands.Connection.Open):
-    """Asks for a vhost."""
-
-
-class ExchangeDeclare(_AnyName, commands.Exchange.Declare):
-    """Creates an exchange, or asks whether it is there."""
-
-
-class QueueDeclare(_AnyName, commands.Queue.Declare):
-    """Creates a queue, or asks whether it is there."""
-
-
-class QueueBind(_AnyName, commands.Queue.Bind):
-    """Binds a queue to an exchange."""
-
-
-class QueuePurge(_AnyName, commands.Queue.Purge):
-    """Empties a queue."""
-
-
-class QueueDelete(_AnyName, commands.Queue.Delete):
-    """Deletes a queue."""
-
-
-class BasicConsume(_AnyName, commands.Basic.Consume):
-    """Asks for a queue's messages."""
+ConnectionOpen = _accepting_any_name(commands.Connection.Open)
+ExchangeDeclare = _accepting_any_name(commands.Exchange.Declare)
+ExchangeDelete = _accepting_any_name(commands.Exchange.Delete)
+QueueDeclare = _accepting_any_name(commands.Queue.Declare)
+QueueBind = _accepting_any_name(commands.Queue.Bind)
+QueuePurge = _accepting_any_name(commands.Queue.Purge)
+QueueDelete = _accepting_any_name(commands.Queue.Delete)
+BasicConsume = _accepting_any_name(commands.Basic.Consume)

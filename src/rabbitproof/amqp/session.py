@@ -265,11 +265,9 @@ class Session:
     def _read(self, data: bytes, events: list[Event]) -> None:
         position = 0
         while position < len(data) and self.state is not State.CLOSED:
-            before = position
-            position, wait = self._bulk(data, position, events)
-            if position > before and not wait:
-                continue  # something else for the bulk readers may follow, such as a nack
-            after = position if wait else self._frame(data, position, events)
+            after, wait = self._bulk(data, position, events)
+            if after == position and not wait:
+                after = self._frame(data, position, events)
             if after == position:
                 break
             position = after

@@ -121,7 +121,7 @@ def resolve(
         raise UsageError(f"{source}: {error}") from None
     addresses = tuple(dict.fromkeys(replace(address, **parts) for address in addresses))
     _check_trust(flags, addresses, environment)
-    _warn_of_what_shows(flags, addresses, source, warn)
+    _warn_of_what_shows(flags, addresses, warn)
     return addresses
 
 
@@ -233,7 +233,7 @@ def _check_trust(
 
 
 def _warn_of_what_shows(
-    flags: Flags, addresses: tuple[Address, ...], source: str, warn: Callable[[str], None]
+    flags: Flags, addresses: tuple[Address, ...], warn: Callable[[str], None]
 ) -> None:
     if flags.insecure:
         warn(
@@ -245,9 +245,4 @@ def _warn_of_what_shows(
             warn(
                 f"warning: the password goes to {safe(address.host)} unencrypted; "
                 "use amqps:// where the broker offers it."
-            )
-        if not address.vhost:
-            warn(
-                f"warning: the slash at the end of {source} names the vhost with the empty name; "
-                "leave it out, or write /%2F, for the default vhost."
             )

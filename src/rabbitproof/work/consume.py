@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from rabbitproof.amqp.connection import Connection
     from rabbitproof.model import Progress, Sample
 
+_SILENCE_S: Final = 0.5
+"""How long a stream has to be silent before it counts as read to its end."""
+
 _TICK_S: Final = 1.0
 """Longest wait without looking at the clock."""
 
@@ -58,6 +61,9 @@ class Task:
     show_all: bool = False
     stream_offset: str | None = None
     """Where to begin in a stream, such as ``first``; None when the queue is no stream."""
+    drain: bool = False
+    """After ``expect`` was reached, go on until the queue has nothing more: a second copy may
+    still come, and what is returned unread would be flagged as redelivered."""
     give_up_s: float = GIVE_UP_S
 
 
@@ -154,7 +160,7 @@ class Consumer:
             )
         self.shared = self.shared or bool(found.consumer_count)
         prefetch = task.prefetch
-        if task.expect is not None and task.answer == "ack":
+        if task.expect is not None and task.answer == "ack" and not task.drain:
             # More than is wanted would only have to go back to the queue.
             prefetch = min(prefetch, task.expect)
         connection.call(channel, commands.Basic.Qos(prefetch_count=prefetch))
@@ -205,7 +211,7 @@ class Consumer:
         """Receive until there is nothing more to do."""
         connection, task = self._open, self.task
         quarter = max(1, task.prefetch // 4)
-        while not self._enough:
+        while not self._finished():
             events = connection.wait(0 if self._pending.count else self._patience())
             if not events:
                 # Nothing more is readable: acknowledge what came, then wait for more.
@@ -233,7 +239,25 @@ class Consumer:
 
     @property
     def _enough(self) -> bool:
+        """True when no more messages may be taken."""
+        return not self.task.drain and self._reached
+
+    @property
+    def _reached(self) -> bool:
         return self.task.expect is not None and self._consumed >= self.task.expect
+
+    def _finished(self) -> bool:
+        """Say whether all is done; asks the broker when the queue is to be drained."""
+        if not self._reached or not self.task.drain:
+            return self._reached
+        self._answer()
+        if self.task.stream_offset is not None:
+            # A stream's count says nothing about what was read: it is over when it is silent.
+            return not self._open.look_ahead(_SILENCE_S)
+        # The broker handles one channel in order: what it had sent us from this queue before it
+        # counted has arrived before the count.
+        found = wiring.look(self._open, self._channel, self.task.queue)
+        return not found.message_count and not self._open.look_ahead(0)
 
     def _patience(self) -> float:
         """Return for how long, in seconds, nothing has to be done; 0 when idle for too long."""
@@ -246,8 +270,10 @@ class Consumer:
         """Take many messages at once; no more than are wanted."""
         while batch.message_ids:
             size, expect = len(batch.message_ids), self.task.expect
-            # Each new one counts once at most, so this many can be taken without a look.
-            take = size if expect is None else min(size, expect - self._consumed)
+            take = size
+            if expect is not None and not self.task.drain:
+                # Each new one counts once at most, so this many can be taken without a look.
+                take = min(size, expect - self._consumed)
             if take <= 0:
                 return
             part = batch if take == size else batch.part(0, take)

@@ -14,8 +14,8 @@ from rabbitproof.model import Sample
 if TYPE_CHECKING:
     from rabbitproof.amqp.deliveries import Delivery
 
-_LONGEST_PARSED: Final = 1 << 20
-"""Bytes. A larger body is not parsed only to show one line of it."""
+_LONGEST_PARSED: Final = 32 << 20
+"""Bytes. A larger body is not parsed only to show one line of it: 0.1 s for this size."""
 
 
 def sample(number: int, message_id: bytes | str, body: bytes, sender: str = "") -> Sample:

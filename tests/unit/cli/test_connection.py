@@ -155,11 +155,6 @@ def test_a_password_that_travels_unencrypted_is_warned_of() -> None:
     assert warnings_of(Flags(), f"amqps://bob:{SECRET}@10.0.0.7") == []
 
 
-def test_the_vhost_with_the_empty_name_is_warned_of() -> None:
-    (warning,) = warnings_of(Flags(url="amqp://localhost/"))
-    assert "empty name" in warning
-
-
 def api(flags: Flags, environment: dict[str, str] | None = None, **address: object) -> Api:
     return management(flags, (Address(**address),), environment or {})  # type: ignore[arg-type]
 

@@ -80,7 +80,7 @@ def test_only_the_command_that_runs_is_imported(monkeypatch: pytest.MonkeyPatch)
 
 
 BUILT = [name for name in main.COMMANDS if importlib.util.find_spec(f"rabbitproof.cli.{name}")]
-HEAVY = ("httpx", "textual", "rich", "pydantic", "tkinter", "asyncio")
+HEAVY = ("httpx", "textual", "rich", "tkinter", "asyncio", "pamqp", "psutil")
 
 
 @pytest.mark.parametrize(
@@ -104,5 +104,7 @@ def test_help_and_version_import_nothing_heavy(arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize("name", BUILT)
-def test_a_command_and_the_overview_agree_on_its_summary(name: str) -> None:
-    assert main.load(name).get_short_help_str(200) == main.COMMANDS[name]
+def test_a_command_of_the_table_has_its_name_and_a_help_text(name: str) -> None:
+    command = main.load(name)
+    assert command.name == name
+    assert command.help

@@ -1,0 +1,69 @@
+# What a user and a contributor type. `make` alone lists it.
+#
+# Everything is installed into .venv and nowhere else, so a Python that its system manages
+# (PEP 668) is as good as any. The stamps in .venv remember what is installed; nothing is
+# installed again until its list changes.
+
+PYTHON ?= python3
+UV ?= uv
+VENV := .venv
+ifeq ($(OS),Windows_NT)
+BIN := $(VENV)/Scripts
+else
+BIN := $(VENV)/bin
+endif
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --no-emit-index-url \
+	--custom-compile-command "make lock" pyproject.toml
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench lock clean
+
+help:  ## list these commands
+	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.runtime  ## prove with 10,000 messages that a private RabbitMQ loses none
+	@echo "Starting a private RabbitMQ, sending 10,000 messages through it, and counting each of them."
+	@PYTHONPATH=src $(BIN)/python -m rabbitproof prove
+
+test: $(VENV)/.dev  ## run every test
+	@$(BIN)/python -m pytest
+
+check: $(VENV)/.dev  ## check style, types, imports and pinned versions
+	@$(BIN)/python -m ruff check
+	@$(BIN)/python -m ruff format --check
+	@$(BIN)/python -m mypy
+	@$(BIN)/python -m pytest -q tests/unit/test_requirements.py tests/unit/test_imports.py
+
+bench: $(VENV)/.dev  ## compare with other clients, side by side
+	@PYTHONPATH=src $(BIN)/python -m rabbitproof bench
+
+lock:  ## pin every version anew, from the ranges in pyproject.toml (needs uv)
+	@command -v $(UV) >/dev/null || { echo "make lock needs uv; install it: https://docs.astral.sh/uv" >&2; exit 2; }
+	$(LOCK) --output-file requirements.txt
+	$(LOCK) --output-file requirements-dev.txt --extra dev --constraint requirements.txt
+
+clean:  ## remove everything that can be made again
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.python:
+	@command -v $(PYTHON) >/dev/null || { \
+		echo "There is no $(PYTHON) here; install Python 3.11 or newer, or name it: make PYTHON=python3.12 …" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "$(PYTHON) is older than 3.11; name a newer one: make PYTHON=python3.12 …" >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "$(PYTHON) lacks its venv module; install it: sudo apt-get install python3-venv" >&2; exit 2; }
+	@rm -rf $(VENV)
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.runtime: requirements.txt $(VENV)/.python
+	@echo "Installing what requirements.txt lists into $(VENV)."
+	@$(PIP) install --requirement requirements.txt
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt $(VENV)/.python
+	@echo "Installing what requirements-dev.txt lists into $(VENV)."
+	@$(PIP) install --requirement requirements-dev.txt
+	@touch $@

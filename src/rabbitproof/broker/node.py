@@ -1,0 +1,566 @@
+"""One private, unprivileged RabbitMQ node: start, stop, kill, pause, start again.
+
+Holds: the lifetime of the node's processes, and when it counts as ready.
+Refuses to hold: what is written into its directory (``layout.py``), where RabbitMQ comes from
+(``install.py``), what happens when its owner dies (``watchdog.py``), and any AMQP beyond the
+first frame that a broker sends.
+
+Rules
+-----
+- Nothing is left behind: no process, no epmd, no directory, whatever ends the owner.
+- A system broker is never touched; see ``layout.py``.
+- Ready means: the broker answered an AMQP protocol header with Connection.Start
+  (AMQP 0-9-1, section 2.2.4) and the Management API answers. An open port alone is too early.
+- Every wait has a deadline, and a failure carries the broker's own words.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import queue
+import random
+import re
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import astuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import psutil
+
+from rabbitproof.broker import lease, watchdog
+from rabbitproof.broker.install import Installation, cache_folder, check_path
+from rabbitproof.broker.layout import Identity, Layout, Ports, State, TlsFiles
+from rabbitproof.errors import NodeFailed
+from rabbitproof.text import safe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from types import TracebackType
+
+__all__ = ["Node", "TlsFiles"]
+
+_LOOPBACK = "127.0.0.1"
+
+_POLL_S = 0.03
+"""Between two looks at a node that starts or ends."""
+
+_STOP_S = 20.0
+"""For a node to end by itself; RabbitMQ flushes its queues meanwhile."""
+
+_PORT_TRIES = 4
+"""Free ports are found by trying; somebody else can be faster."""
+
+_PORT_RANGE = (10_000, 32_000)
+"""Below the range that systems use for outgoing connections, which could take a port from us."""
+
+
+class Node:
+    """One private node, owned by this process unless it was started with ``owned=False``.
+
+    Use it as a context manager, or call ``stop``. A node whose owner ends without that is ended
+    by its watchdog within about a second.
+    """
+
+    def __init__(self, layout: Layout, *, owned: bool) -> None:
+        self._layout = layout
+        self._owned = owned
+        self._process: lease.Process | None = None
+        self._watchdog: subprocess.Popen[bytes] | None = None
+        self._replies: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._created = False
+        self._logged = [0, 0]  # bytes in the logs before the last start
+        self.version = layout.installation.version
+        self.username = layout.identity.username
+        self.password = layout.identity.password
+        self.directory = layout.directory
+        login = f"{self.username}:{self.password}@{_LOOPBACK}"
+        self.url = f"amqp://{login}:{layout.ports.amqp}/"
+        self.tls_url = f"amqps://{login}:{layout.ports.tls}/" if layout.ports.tls else None
+        self.management_url = f"http://{_LOOPBACK}:{layout.ports.management}"
+        self.prometheus_url = f"http://{_LOOPBACK}:{layout.ports.prometheus}"
+
+    @classmethod
+    def start(
+        cls,
+        installation: Installation,
+        *,
+        directory: Path | None = None,
+        amqp_port: int = 0,
+        management_port: int = 0,
+        username: str | None = None,
+        password: str | None = None,
+        owned: bool = True,
+        settings: Mapping[str, str] | None = None,
+        tls: TlsFiles | None = None,
+        deadline_s: float = 60.0,
+    ) -> Node:
+        """Start a node and return it when it is ready.
+
+        Port 0 means any free port. ``settings`` are further lines of rabbitmq.conf. An owned
+        node's directory is removed when it stops; one with ``owned=False`` outlives this process
+        and keeps its data in ``directory``. Raise NodeFailed with the broker's own error lines;
+        nothing is left behind then, except data that was there before.
+        """
+        folder = cache_folder()
+        lease.collect(folder / "nodes")
+        for attempt in range(1, _PORT_TRIES + 1):
+            ports = _choose_ports(amqp_port, management_port, tls=tls is not None)
+            mark = secrets.token_hex(16)
+            place = check_path(directory.absolute() if directory else folder / "nodes" / mark)
+            known = State.read(place)
+            identity = known.identity if known else Identity.new(mark, username, password)
+            node = cls(Layout(installation, place, identity, ports, mark), owned=owned)
+            try:
+                node._launch(settings or {}, tls, deadline_s)
+            except NodeFailed:
+                taken = [port for port in astuple(ports) if port and not _is_free(port)]
+                if not taken or attempt == _PORT_TRIES:
+                    raise
+            else:
+                return node
+        raise NodeFailed  # not reached: the last attempt raises or returns
+
+    @classmethod
+    def attach(cls, directory: Path) -> Node | None:
+        """Return the node that an earlier ``start(owned=False)`` left running, or None."""
+        state = State.read(directory)
+        if state is None:
+            return None
+        process = lease.Process(state.pid, state.started)
+        if process.find() is None:
+            return None
+        installation = Installation(
+            Path(state.home),
+            Path(state.erlang_root) if state.erlang_root else None,
+            state.version,
+            "fetched" if state.origin == "fetched" else "installed",
+            Path(state.libraries) if state.libraries else None,
+        )
+        node = cls(
+            Layout(installation, directory, state.identity, state.ports, state.mark), owned=False
+        )
+        node._process = process
+        return node
+
+    @property
+    def pid(self) -> int | None:
+        """The pid of the Erlang VM, or None while the node is down."""
+        return self._process.pid if self._process and self._process.find() else None
+
+    @property
+    def mark(self) -> str:
+        """What every process of this node carries in its environment as ``RABBITPROOF_NODE``."""
+        return self._layout.mark
+
+    @property
+    def tools(self) -> Path:
+        """A folder with RabbitMQ's commands (``rabbitmqctl`` …) that work on this node."""
+        return self._layout.tools
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def stop(self, *, gracefully: bool | None = None, deadline_s: float = _STOP_S) -> None:
+        """End the node and all its processes; an owned one leaves no trace.
+
+        An owned node is killed, because its data are thrown away and RabbitMQ takes 6 s to end
+        by itself (measured, 3.10.8, idle). One whose data stay is asked first and killed at the
+        deadline. ``gracefully`` overrides that.
+        """
+        try:
+            if not self._owned if gracefully is None else gracefully:
+                self._signal(getattr(signal, "SIGCONT", None))  # paused, it would hear nothing
+                self._signal(signal.SIGTERM)
+                self._wait_gone(deadline_s)
+        finally:
+            self._clean_up()
+
+    def kill(self) -> None:
+        """Kill the Erlang VM at once, as a power cut of the process; the data stay."""
+        self._signal(getattr(signal, "SIGKILL", signal.SIGTERM))
+        if not self._wait_gone(_STOP_S):
+            raise NodeFailed(f"The node with pid {self.pid} outlived SIGKILL; end it by hand.")
+
+    def pause(self) -> None:
+        """Stop the Erlang VM with SIGSTOP: connections stay open and nothing answers."""
+        self._signal(_posix_signal("SIGSTOP"))
+
+    def resume(self) -> None:
+        """Let a paused node go on."""
+        self._signal(_posix_signal("SIGCONT"))
+
+    def start_again(self, *, deadline_s: float = 60.0) -> None:
+        """Start a killed node again: same ports, same data, same name, same login."""
+        if self.pid is not None:
+            raise NodeFailed(f"The node runs already (pid {self.pid}); kill it first.")
+        if self._watchdog is None or self._watchdog.poll() is not None:
+            self._dismiss("end")
+            self._start_watchdog()
+        try:
+            self._boot(deadline_s)
+        except BaseException:
+            self._signal(getattr(signal, "SIGKILL", signal.SIGTERM))
+            raise
+        if not self._owned:
+            self._let_go()
+
+    def ctl(self, *arguments: str, timeout: float = 60.0) -> str:
+        """Run rabbitmqctl on this node and return what it printed."""
+        try:
+            done = subprocess.run(  # noqa: S603 - RabbitMQ's own command, no shell
+                self._layout.tool_command("rabbitmqctl", arguments),
+                env=self._marked_environment(),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=timeout,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise NodeFailed(
+                f"`rabbitmqctl {arguments[0]}` did not answer within {timeout:.0f} s; look at"
+                f" {self._layout.log}."
+            ) from error
+        if done.returncode != 0:
+            said = " ".join((done.stderr.strip() or done.stdout.strip()).split())
+            raise NodeFailed(f"`rabbitmqctl {arguments[0]}` failed: {safe(said, 600)}")
+        return done.stdout
+
+    def ctl_here(self, arguments: Iterable[str]) -> int:
+        """Run rabbitmqctl on this node with our own input and output; return its exit status."""
+        return subprocess.run(  # noqa: S603 - RabbitMQ's own command, no shell
+            self._layout.tool_command("rabbitmqctl", arguments),
+            env=self._marked_environment(),
+            check=False,
+        ).returncode
+
+    def environment(self) -> dict[str, str]:
+        """Return the whole environment in which RabbitMQ's own commands work on this node."""
+        return self._layout.environment()
+
+    def log_tail(self, n: int) -> list[str]:
+        """Return the last ``n`` lines of the node's log, made safe to show."""
+        return log_tail(self._layout.log, n)
+
+    def _launch(self, settings: Mapping[str, str], tls: TlsFiles | None, deadline_s: float) -> None:
+        """Do everything from nothing to ready; undo all of it when it fails."""
+        self._created = not self.directory.exists()
+        try:
+            try:
+                self._start_watchdog()
+                self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._layout.write(settings, tls)
+            except OSError as error:
+                raise NodeFailed(
+                    f"The node's files could not be written to {self.directory}"
+                    f" ({error.strerror or error}); make room there or name another folder with"
+                    " RABBITPROOF_CACHE."
+                ) from error
+            self._boot(deadline_s)
+            if not self._owned:
+                self._let_go()
+        except BaseException:
+            self._clean_up(failed=True)
+            raise
+
+    def _boot(self, deadline_s: float) -> None:
+        until = time.monotonic() + deadline_s
+        self._logged = [_size(path) for path in self._logs()]
+        self._order(
+            "spawn",
+            argv=self._layout.server_command(),
+            env=self._marked_environment(),
+            cwd=str(self.directory),
+            out=str(self._layout.output),
+        )
+        pid = self._spawned(until)
+        with contextlib.suppress(psutil.Error):  # it may have ended already; see below
+            self._process = lease.Process.of(pid)
+        ready = [self._speaks_amqp, self._has_management]
+        if self._layout.ports.tls:
+            ready.append(self._has_tls)
+        while ready:
+            if ready[0]():
+                ready.pop(0)
+                continue
+            reply = self._reply(_POLL_S)
+            if reply.get("ended") == pid or "error" in reply:
+                status = reply.get("status", "unknown")
+                raise self._failure(f"RabbitMQ ended while it started (status {status})")
+            if time.monotonic() > until:
+                raise self._failure(f"RabbitMQ was not ready within {deadline_s:g} s")
+
+    def _spawned(self, until: float) -> int:
+        """Return the pid of what was just ordered; the end of an earlier one may come first."""
+        while True:
+            reply = self._reply(until - time.monotonic())
+            if "started" in reply:
+                return int(reply["started"])
+            if "ended" not in reply:
+                raise NodeFailed(
+                    f"RabbitMQ could not be started ({safe(str(reply.get('error', 'no answer')))});"
+                    f" check the installation in {self._layout.installation.home}."
+                )
+
+    def _failure(self, what: str) -> NodeFailed:
+        lines = [
+            line
+            for path, skip in zip(self._logs(), self._logged, strict=True)
+            for line in _lines(path, skip=skip)
+        ]
+        said = complaints(lines)
+        if not said:
+            return NodeFailed(
+                f"{what} and said nothing; check that the machine is not overloaded, then try"
+                " again with a longer deadline."
+            )
+        return NodeFailed(
+            f"{what}. Its log says: {' | '.join(map(safe, said))}. Change what it complains"
+            " about, then try again."
+        )
+
+    def _logs(self) -> tuple[Path, Path]:
+        return self._layout.output, self._layout.log
+
+    def _speaks_amqp(self) -> bool:
+        with contextlib.suppress(OSError):
+            with socket.create_connection((_LOOPBACK, self._layout.ports.amqp), 1.0) as peer:
+                peer.sendall(b"AMQP\x00\x00\x09\x01")
+                answer = peer.recv(4096)
+            # A method frame on channel 0 with connection.start (class 10, method 10).
+            if answer[:1] == b"\x01" and answer[7:11] == b"\x00\x0a\x00\x0a":
+                named = re.search(rb"\x07versionS\x00\x00\x00.(\d[\w.+~-]*?)[^\w.+~-]", answer)
+                self.version = named.group(1).decode() if named else self.version
+                return True
+        return False
+
+    def _has_management(self) -> bool:
+        login = base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
+        request = (
+            "GET /api/whoami HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+            f"Authorization: Basic {login}\r\n\r\n"
+        )
+        address = (_LOOPBACK, self._layout.ports.management)
+        with contextlib.suppress(OSError), socket.create_connection(address, 2.0) as peer:
+            peer.sendall(request.encode())
+            # 401: the data of an earlier run hold another password; it answers all the same.
+            return re.match(rb"HTTP/1\.1 (200|401)", peer.recv(64)) is not None
+        return False
+
+    def _has_tls(self) -> bool:
+        with contextlib.suppress(OSError):
+            socket.create_connection((_LOOPBACK, self._layout.ports.tls), 1.0).close()
+            return True
+        return False
+
+    def _signal(self, number: int | None) -> None:
+        process = self._process.find() if self._process else None
+        if process is not None and number is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, number)
+
+    def _wait_gone(self, deadline_s: float) -> bool:
+        until = time.monotonic() + deadline_s
+        while self._process and self._process.find():
+            if time.monotonic() > until:
+                return False
+            self._reply(_POLL_S)
+        return True
+
+    def _marked_environment(self) -> dict[str, str]:
+        return {**self._layout.environment(), watchdog.MARK: self._layout.mark}
+
+    def _start_watchdog(self) -> None:
+        """Start the watchdog before there is anything it would have to remove."""
+        leftovers = []
+        if self._owned or self._created:
+            leftovers = [str(self.directory), str(self._lease_path())]
+        self._watchdog = subprocess.Popen(  # noqa: S603 - our own script
+            [
+                *(sys.executable, "-I", "-S", watchdog.__file__),
+                *(self._layout.mark, str(os.getpid()), *leftovers),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd="/" if os.name == "posix" else None,
+            start_new_session=True,
+        )
+        self._replies = queue.SimpleQueue()
+        threading.Thread(
+            target=_forward, args=(self._watchdog.stdout, self._replies), daemon=True
+        ).start()
+        if self._owned:
+            self._lease_path().parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lease.Lease(
+                mark=self._layout.mark,
+                directory=str(self.directory),
+                owner=lease.Process.of(os.getpid()),
+                watchdog=lease.Process.of(self._watchdog.pid),
+            ).write(self._lease_path())
+
+    def _lease_path(self) -> Path:
+        return cache_folder() / "nodes" / f"{self._layout.mark}.json"
+
+    def _let_go(self) -> None:
+        """Let the node outlive us: write down how to find it, then send the watchdog away."""
+        if self._process is None:
+            raise NodeFailed
+        installation = self._layout.installation
+        State(
+            version=self.version,
+            home=str(installation.home),
+            erlang_root=str(installation.erlang_root) if installation.erlang_root else None,
+            libraries=str(installation.libraries) if installation.libraries else None,
+            origin=installation.origin,
+            mark=self._layout.mark,
+            identity=self._layout.identity,
+            ports=self._layout.ports,
+            pid=self._process.pid,
+            started=self._process.started,
+        ).write(self.directory)
+        self._dismiss("release")
+
+    def _clean_up(self, *, failed: bool = False) -> None:
+        """Leave nothing: first the watchdog's way, then, should it be gone, our own."""
+        self._dismiss("end")
+        watchdog.end_processes(self._layout.mark)
+        if self._owned or (failed and self._created):
+            watchdog.remove(self.directory)
+            watchdog.remove(self._lease_path())
+        self._process = None
+
+    def _dismiss(self, order: str) -> None:
+        dog, self._watchdog = self._watchdog, None
+        if dog is None or dog.stdin is None:
+            return
+        with contextlib.suppress(OSError):
+            dog.stdin.write(json.dumps({"do": order}).encode() + b"\n")
+            dog.stdin.close()
+        try:
+            dog.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            dog.kill()
+            dog.wait()
+
+    def _order(self, order: str, **details: object) -> None:
+        if self._watchdog is not None and self._watchdog.stdin is not None:
+            with contextlib.suppress(OSError):  # gone: the missing reply says so
+                self._watchdog.stdin.write(json.dumps({"do": order, **details}).encode() + b"\n")
+                self._watchdog.stdin.flush()
+
+    def _reply(self, timeout_s: float) -> dict[str, Any]:
+        """Return what the watchdog reports within the time, or an empty dict."""
+        try:
+            return self._replies.get(timeout=max(timeout_s, 0.001))
+        except queue.Empty:
+            return {}
+
+
+def complaints(lines: Iterable[str], *, most: int = 6) -> list[str]:
+    """Return the sentences in which a log says what is wrong, the first ``most`` of them.
+
+    RabbitMQ repeats a failure as a crash report of each process that it took down; those start
+    with indentation, and stack traces name source lines. What is left reads like a sentence.
+    """
+    said: dict[str, None] = {}
+    for line in lines:
+        logged = re.match(r"\S+ \S+ \[(\w+)\] <[\d.]+>(.*)", line)
+        if logged and logged.group(1) not in {"error", "critical", "alert", "emergency"}:
+            continue
+        text = (logged.group(2) if logged else line).removeprefix(" ")
+        if not text.strip() or text.startswith("  ") or set(text) <= set("= #"):
+            continue
+        if logged or re.search(r"error|failed|cannot|could not", text, re.IGNORECASE):
+            said.setdefault(" ".join(text.split())[:300])
+    return list(said)[:most]
+
+
+def log_tail(log: Path, n: int) -> list[str]:
+    """Return the last ``n`` lines of a log, made safe to show; none when there is no log."""
+    return [safe(line, 2000) for line in _lines(log)[-n:]] if n > 0 else []
+
+
+def _choose_ports(amqp: int, management: int, *, tls: bool) -> Ports:
+    """Return the node's ports: those asked for, after a look whether they are free, and others."""
+    for option, port in (("--port", amqp), ("--management-port", management)):
+        if port and not _is_free(port):
+            raise NodeFailed(
+                f"Port {port} is taken on this machine; stop what listens there or choose another"
+                f" port with {option}."
+            )
+    taken = {amqp, management}
+    found: list[int] = []
+    until = time.monotonic() + 10.0
+    while len(found) < 6:
+        port = random.randint(*_PORT_RANGE)
+        if port not in taken and _is_free(port):
+            taken.add(port)
+            found.append(port)
+        elif time.monotonic() > until:
+            raise NodeFailed("No free TCP port was found on 127.0.0.1; end what holds so many.")
+    return Ports(
+        amqp=amqp or found[0],
+        management=management or found[1],
+        prometheus=found[2],
+        distribution=found[3],
+        epmd=found[4],
+        tls=found[5] if tls else 0,
+    )
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        if os.name == "posix":  # as RabbitMQ does: a port in TIME_WAIT is free
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((_LOOPBACK, port))
+            probe.listen()
+        except OSError:
+            return False
+    return True
+
+
+def _posix_signal(name: str) -> int:
+    number = getattr(signal, name, None)
+    if number is None:
+        raise NodeFailed("A process cannot be paused on Windows; leave that fault out here.")
+    return int(number)
+
+
+def _forward(source: Any, replies: queue.SimpleQueue[dict[str, Any]]) -> None:
+    """Turn the watchdog's lines into queue items, so that waiting for one has a deadline."""
+    with source:
+        for line in source:
+            replies.put(json.loads(line))
+    replies.put({"error": "the watchdog is gone"})
+
+
+def _lines(path: Path, *, skip: int = 0) -> list[str]:
+    """Return a log's lines from byte ``skip`` on; none when there is no log."""
+    try:
+        return path.read_bytes()[skip:].decode(errors="replace").splitlines()
+    except OSError:
+        return []
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0

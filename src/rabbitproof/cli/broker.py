@@ -1,0 +1,139 @@
+"""``rabbitproof broker``: a private RabbitMQ to work with, without root.
+
+Holds: the commands and what they print. Refuses to hold: how a node is started and found again
+(``broker/standing.py``).
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from typing import Annotated
+
+import typer
+
+from rabbitproof.broker import standing
+from rabbitproof.broker.node import Node
+from rabbitproof.cli.exits import Exit, note
+from rabbitproof.cli.options import new_app
+from rabbitproof.errors import NodeFailed
+
+app = new_app(no_args_is_help=True, help="Start, stop and inspect a private RabbitMQ.")
+
+_RABBITMQCTL_EXITS = {0: Exit.DONE, 64: Exit.USAGE, 69: Exit.UNREACHABLE}
+"""rabbitmqctl's exit codes (sysexits.h) that mean one of ours; all others are a failure."""
+
+
+@app.command()
+def up(
+    *,
+    port: Annotated[
+        int, typer.Option("--port", metavar="N", min=0, max=65535, help="AMQP; 0: any free port.")
+    ] = 5672,
+    management_port: Annotated[
+        int,
+        typer.Option(
+            "--management-port",
+            metavar="N",
+            min=0,
+            max=65535,
+            help="Management API and its page; 0: any free port.",
+        ),
+    ] = 15672,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start empty: delete the data of the last time.")
+    ] = False,
+) -> Exit:
+    """Start a private RabbitMQ on 127.0.0.1, login guest/guest, with the data of the last time.
+
+    Uses the RabbitMQ that is installed; on Debian and Ubuntu it otherwise fetches the
+    distribution's packages into the cache folder, without root. It runs until `broker down`.
+    """
+    node, started = standing.up(
+        amqp_port=port, management_port=management_port, fresh=fresh, note=note
+    )
+    if not started:
+        note("it is up already" + (", so its data were kept." if fresh else "."))
+    _show(node)
+    return Exit.DONE
+
+
+@app.command()
+def down(
+    *,
+    delete: Annotated[bool, typer.Option("--delete", help="Delete its data as well.")] = False,
+) -> Exit:
+    """End the private RabbitMQ; its queues and messages are kept unless --delete."""
+    was_up = standing.down(delete=delete)
+    kept = "its data are deleted" if delete else "its data are kept for the next `broker up`"
+    print(f"down; {kept}." if was_up or delete else "it was not up.")
+    return Exit.DONE
+
+
+@app.command()
+def status() -> Exit:
+    """Show whether the private RabbitMQ is up, and where; exit 3 when it is not."""
+    node = standing.current()
+    if node is None:
+        kept = ", with data of the last time" if standing.folder().is_dir() else ""
+        print(f"down{kept}")
+        return Exit.UNREACHABLE
+    _show(node)
+    return Exit.DONE
+
+
+@app.command()
+def env() -> Exit:
+    """Print what a shell needs: eval "$(rabbitproof broker env)".
+
+    After that every command here, and rabbitmqctl, means the private RabbitMQ.
+    """
+    node = _current()
+    variables = {"RABBITMQ_URL": node.url, "RABBITMQ_MANAGEMENT_URL": node.management_url}
+    if os.name == "nt":
+        for name, text in variables.items():
+            print(f"$env:{name} = '{text}'")
+        return Exit.DONE
+    for name, text in variables.items():
+        print(f"export {name}={shlex.quote(text)}")
+    print(f'export PATH={shlex.quote(str(node.tools))}:"$PATH"  # rabbitmqctl and its kin')
+    return Exit.DONE
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    add_help_option=False,
+)
+def ctl(context: typer.Context) -> Exit:
+    """Run rabbitmqctl on the private RabbitMQ, with all arguments as they are."""
+    return _RABBITMQCTL_EXITS.get(_current().ctl_here(context.args), Exit.FAILED)
+
+
+@app.command()
+def logs(
+    *,
+    lines: Annotated[
+        int, typer.Option("--lines", "-n", metavar="N", min=1, help="How many of the last lines.")
+    ] = 50,
+) -> Exit:
+    """Show the end of the private RabbitMQ's log, also after it went down."""
+    tail = standing.log_tail(lines)
+    for line in tail:
+        print(line)
+    if not tail:
+        note("there is no log; `rabbitproof broker up` starts one.")
+    return Exit.DONE
+
+
+def _current() -> Node:
+    node = standing.current()
+    if node is None:
+        raise NodeFailed("No private RabbitMQ is up; start it with `rabbitproof broker up`.")
+    return node
+
+
+def _show(node: Node) -> None:
+    print(f"RabbitMQ {node.version} is up (pid {node.pid})")
+    print(f"  amqp        {node.url}")
+    print(f"  management  {node.management_url}  (login {node.username}/{node.password})")
+    print(f"  data        {node.directory}")

@@ -1,0 +1,497 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import httpx
+import pika
+import psutil
+import pytest
+import trustme
+
+from rabbitproof.broker import lease, watchdog
+from rabbitproof.broker import node as node_module
+from rabbitproof.broker.node import Node, TlsFiles
+from rabbitproof.errors import NodeFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from rabbitproof.broker.install import Installation
+
+OWNER = """
+import json, sys
+from pathlib import Path
+from rabbitproof.broker.install import Installation
+from rabbitproof.broker.node import Node
+
+fields = json.loads(sys.argv[1])
+paths = {name: fields[name] and Path(fields[name]) for name in ("home", "erlang_root", "libraries")}
+installation = Installation(version=fields["version"], origin=fields["origin"], **paths)
+owned = fields["owned"]
+directory = None if owned else Path(fields["directory"])
+node = Node.start(installation, owned=owned, directory=directory)
+print(json.dumps({"pid": node.pid, "mark": node.mark, "url": node.url}), flush=True)
+if owned:
+    with node:
+        sys.stdin.read()
+"""
+
+
+def eventually(condition: Callable[[], Any], *, within_s: float = 15.0) -> Any:
+    """Return what ``condition`` returns once it is true; fail at the deadline."""
+    until = time.monotonic() + within_s
+    while not (result := condition()):
+        assert time.monotonic() < until, "it did not happen in time"
+        time.sleep(0.02)
+    return result
+
+
+def processes_below(folder: Path) -> list[str]:
+    """Return the command lines of all processes whose environment names ``folder``."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and str(folder) in str(process.environ()):
+                found.append(f"{process.pid} {process.cmdline()}")
+        except psutil.Error:
+            continue
+    return found
+
+
+def leftovers(cache: Path) -> list[str]:
+    """Return everything that nodes kept in ``cache`` have left behind."""
+    return [*processes_below(cache), *map(str, (cache / "nodes").glob("*"))]
+
+
+def marks(cache: Path) -> list[str]:
+    return [path.stem for path in (cache / "nodes").glob("*.json")]
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Give the test a cache folder of its own, in which nothing may be left."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("RABBITPROOF_CACHE", str(folder))
+    yield folder
+    for mark in marks(folder):
+        watchdog.end_processes(mark)
+
+
+@pytest.fixture
+def owner(
+    cache: Path,  # noqa: ARG001 - the owner inherits its environment variable
+    installation: Installation,
+    tmp_path: Path,
+) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start a process that owns a node in ``cache`` and says so when it is ready."""
+
+    def start(*, owned: bool = True) -> subprocess.Popen[str]:
+        fields = {
+            "home": str(installation.home),
+            "erlang_root": installation.erlang_root and str(installation.erlang_root),
+            "libraries": installation.libraries and str(installation.libraries),
+            "version": installation.version,
+            "origin": installation.origin,
+            "owned": owned,
+            "directory": str(tmp_path / "kept"),
+        }
+        return stack.enter_context(
+            subprocess.Popen(
+                [sys.executable, "-c", OWNER, json.dumps(fields)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            )
+        )
+
+    with ExitStack() as stack:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def quiet_node(installation: Installation) -> Iterator[Node]:
+    """Start one node for the tests that only look."""
+    with Node.start(installation) as node:
+        yield node
+
+
+def said(process: subprocess.Popen[str]) -> dict[str, Any]:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert line, process.communicate()[1]
+    return json.loads(line)
+
+
+def connect(url: str, **more: Any) -> pika.BlockingConnection:
+    parts = urlsplit(url)
+    return pika.BlockingConnection(
+        pika.ConnectionParameters(
+            host=parts.hostname,
+            port=parts.port,
+            credentials=pika.PlainCredentials(parts.username, parts.password),
+            blocked_connection_timeout=10,
+            socket_timeout=5,
+            stack_timeout=10,
+            **more,
+        )
+    )
+
+
+def put(url: str, body: bytes) -> None:
+    """Put one persistent message into the durable queue ``kept``, confirmed."""
+    connection = connect(url)
+    channel = connection.channel()
+    channel.confirm_delivery()
+    channel.queue_declare("kept", durable=True)
+    channel.basic_publish("", "kept", body, pika.BasicProperties(delivery_mode=2), mandatory=True)
+    connection.close()
+
+
+def take(url: str) -> bytes | None:
+    connection = connect(url)
+    _, _, body = connection.channel().basic_get("kept", auto_ack=True)
+    connection.close()
+    return body
+
+
+def test_a_started_node_speaks_amqp_and_has_the_management_api(quiet_node: Node) -> None:
+    put(quiet_node.url, b"hello")
+    assert take(quiet_node.url) == b"hello"
+    overview = httpx.get(
+        f"{quiet_node.management_url}/api/overview",
+        auth=(quiet_node.username, quiet_node.password),
+        trust_env=False,
+    ).json()
+    assert overview["rabbitmq_version"] == quiet_node.version
+    metrics = httpx.get(f"{quiet_node.prometheus_url}/metrics", trust_env=False).text
+    assert "rabbitmq_build_info" in metrics
+
+
+def test_the_default_login_is_not_accepted(quiet_node: Node) -> None:
+    private = urlsplit(quiet_node.url)
+    with pytest.raises(pika.exceptions.ProbableAuthenticationError):
+        connect(f"amqp://guest:guest@127.0.0.1:{private.port}/")
+
+
+def test_everything_listens_on_the_loopback_only(quiet_node: Node) -> None:
+    addresses = {
+        connection.laddr.ip
+        for pid in watchdog.marked(quiet_node.mark)
+        for connection in psutil.Process(pid).net_connections()
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert addresses <= {"127.0.0.1", "::1"}
+    assert addresses
+
+
+def test_only_this_user_can_read_a_node(quiet_node: Node) -> None:
+    directory = quiet_node.directory
+    assert directory.stat().st_mode & 0o777 == 0o700
+    assert (directory / "home/.erlang.cookie").stat().st_mode & 0o777 == 0o400
+    assert (directory / "rabbitmq.conf").stat().st_mode & 0o777 == 0o600
+
+
+def test_no_secret_is_on_a_command_line_or_in_an_environment(quiet_node: Node) -> None:
+    cookie = (quiet_node.directory / "home/.erlang.cookie").read_text(encoding="ascii")
+    for pid in watchdog.marked(quiet_node.mark):
+        process = psutil.Process(pid)
+        shown = f"{process.cmdline()} {process.environ()}"
+        assert quiet_node.password not in shown
+        assert cookie not in shown
+
+
+def test_stop_leaves_nothing(cache: Path, installation: Installation) -> None:
+    node = Node.start(installation)
+    assert len(watchdog.marked(node.mark)) >= 2  # the Erlang VM and epmd
+    ports = [urlsplit(url).port for url in (node.url, node.management_url, node.prometheus_url)]
+    node.stop()
+    assert leftovers(cache) == []
+    assert node.pid is None
+    assert all(node_module._is_free(port or 0) for port in ports)
+    node.stop()  # a second time does no harm
+
+
+def test_a_node_stopped_gracefully_ends_by_itself(cache: Path, installation: Installation) -> None:
+    node = Node.start(installation)
+    node.stop(gracefully=True)
+    assert leftovers(cache) == []
+
+
+def test_rabbitmqctl_works_on_the_node_and_only_on_it(quiet_node: Node) -> None:
+    assert "kept-user" not in quiet_node.ctl("list_users")
+    quiet_node.ctl("add_user", "kept-user", "secret")
+    assert "kept-user" in quiet_node.ctl("list_users")
+    with pytest.raises(NodeFailed, match="no_such_command"):
+        quiet_node.ctl("no_such_command")
+
+
+def test_the_tools_work_from_any_shell(quiet_node: Node) -> None:
+    done = subprocess.run(
+        [quiet_node.tools / "rabbitmqctl", "-q", "list_vhosts"],
+        env={"PATH": os.defpath, "HOME": "/nonexistent", "RABBITMQ_NODENAME": "other@elsewhere"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert "/" in done.stdout.split()
+
+
+def test_the_log_is_at_hand(quiet_node: Node) -> None:
+    # The log is written a little later than what it tells of happens.
+    eventually(lambda: any("started TCP" in line for line in quiet_node.log_tail(1000)))
+    assert len(quiet_node.log_tail(3)) == 3
+
+
+def test_a_killed_node_started_again_has_its_durable_messages(private_node: Node) -> None:
+    put(private_node.url, b"survivor")
+    pid, url = private_node.pid, private_node.url
+    private_node.kill()
+    assert private_node.pid is None
+    with pytest.raises(pika.exceptions.AMQPConnectionError):
+        connect(url)
+    private_node.start_again()
+    assert private_node.pid not in {None, pid}
+    assert take(url) == b"survivor"
+
+
+def test_a_node_can_be_killed_and_started_more_than_once(private_node: Node) -> None:
+    for body in (b"one", b"two"):
+        put(private_node.url, body)
+        private_node.kill()
+        private_node.start_again()
+        assert take(private_node.url) == body
+    with pytest.raises(NodeFailed, match="runs already"):
+        private_node.start_again()
+
+
+def test_a_paused_node_holds_its_connections_and_goes_on(private_node: Node) -> None:
+    put(private_node.url, b"before")
+    private_node.pause()
+    port = urlsplit(private_node.url).port
+    with socket.create_connection(("127.0.0.1", port), 5) as peer:  # the kernel still accepts
+        peer.settimeout(0.5)
+        peer.sendall(b"AMQP\x00\x00\x09\x01")
+        with pytest.raises(TimeoutError):
+            peer.recv(1)
+        private_node.resume()
+        peer.settimeout(10)
+        assert peer.recv(1) == b"\x01"
+    assert take(private_node.url) == b"before"
+
+
+def test_a_paused_node_can_be_stopped(cache: Path, installation: Installation) -> None:
+    with Node.start(installation) as node:
+        node.pause()
+    assert leftovers(cache) == []
+
+
+def test_a_node_with_tls_has_a_second_listener(tmp_path: Path, installation: Installation) -> None:
+    authority = trustme.CA()
+    certificate = authority.issue_cert("localhost", "127.0.0.1")
+    files = TlsFiles(tmp_path / "ca.pem", tmp_path / "cert.pem", tmp_path / "key.pem")
+    authority.cert_pem.write_to_path(files.ca)
+    certificate.private_key_pem.write_to_path(files.key)
+    certificate.cert_chain_pems[0].write_to_path(files.cert)
+    context = ssl.create_default_context(cafile=str(files.ca))
+    with Node.start(installation, tls=files) as node:
+        assert node.tls_url is not None
+        assert node.tls_url.startswith("amqps://")
+        options = pika.SSLOptions(context, "localhost")
+        connect(node.tls_url, ssl_options=options).close()
+
+
+MOMENTS: dict[str, Callable[[Path], object]] = {
+    "the lease": marks,
+    "the directory": lambda cache: [path for path in (cache / "nodes").glob("*") if path.is_dir()],
+    "a process": lambda cache: [mark for mark in marks(cache) if watchdog.marked(mark)],
+    "epmd": lambda cache: [line for line in processes_below(cache) if "epmd" in line],
+    "the log": lambda cache: list((cache / "nodes").glob("*/log/rabbit.log")),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_an_owner_killed_during_the_boot_leaves_nothing(
+    moment: str, cache: Path, owner: Callable[..., subprocess.Popen[str]]
+) -> None:
+    process = owner()
+    eventually(lambda: MOMENTS[moment](cache))
+    process.kill()
+    process.wait()
+    eventually(lambda: not leftovers(cache))
+
+
+def test_an_owner_killed_when_the_node_is_up_leaves_nothing(
+    cache: Path, owner: Callable[..., subprocess.Popen[str]]
+) -> None:
+    process = owner()
+    mark = said(process)["mark"]
+    assert watchdog.marked(mark)
+    process.kill()
+    process.wait()
+    eventually(lambda: not leftovers(cache))
+
+
+def test_ctrl_c_in_a_terminal_ends_the_owner_and_leaves_nothing(
+    cache: Path, owner: Callable[..., subprocess.Popen[str]]
+) -> None:
+    process = owner()
+    said(process)
+    os.killpg(process.pid, signal.SIGINT)  # what a terminal does
+    process.wait(15)
+    assert "KeyboardInterrupt" in process.communicate()[1]
+    assert leftovers(cache) == []
+
+
+def test_ctrl_c_during_the_boot_leaves_nothing(
+    cache: Path, owner: Callable[..., subprocess.Popen[str]]
+) -> None:
+    process = owner()
+    eventually(lambda: MOMENTS["epmd"](cache))
+    os.killpg(process.pid, signal.SIGINT)
+    process.wait(15)
+    assert "KeyboardInterrupt" in process.communicate()[1]
+    assert leftovers(cache) == []
+
+
+def test_what_a_killed_watchdog_could_not_remove_the_next_start_does(
+    cache: Path, owner: Callable[..., subprocess.Popen[str]]
+) -> None:
+    process = owner()
+    ready = said(process)
+    known = lease.Lease.read(cache / "nodes" / f"{ready['mark']}.json")
+    assert known is not None
+    os.kill(known.watchdog.pid, signal.SIGKILL)
+    assert lease.collect(cache / "nodes") == []  # its owner still lives
+    process.kill()
+    process.wait()
+    assert psutil.pid_exists(ready["pid"])
+    assert lease.collect(cache / "nodes") == [ready["mark"]]
+    assert leftovers(cache) == []
+
+
+def test_a_node_whose_watchdog_was_killed_still_stops_and_starts(
+    cache: Path, installation: Installation
+) -> None:
+    with Node.start(installation) as node:
+        known = lease.Lease.read(cache / "nodes" / f"{node.mark}.json")
+        assert known is not None
+        os.kill(known.watchdog.pid, signal.SIGKILL)
+        node.kill()
+        node.start_again()
+        put(node.url, b"alive")
+    assert leftovers(cache) == []
+
+
+def test_a_node_that_is_not_owned_outlives_its_starter_and_keeps_its_data(
+    cache: Path,
+    owner: Callable[..., subprocess.Popen[str]],
+    installation: Installation,
+    tmp_path: Path,
+) -> None:
+    starter = owner(owned=False)
+    ready = said(starter)
+    assert starter.wait(15) == 0
+    directory = tmp_path / "kept"
+    node = Node.attach(directory)
+    assert node is not None
+    assert (node.pid, node.url) == (ready["pid"], ready["url"])
+    put(node.url, b"kept")
+    node.kill()
+    node.start_again()
+    node.stop()
+    assert leftovers(cache) == []
+    assert processes_below(directory) == []
+    assert Node.attach(directory) is None
+    again = Node.start(installation, directory=directory, owned=False)
+    try:
+        assert take(again.url) == b"kept"
+    finally:
+        again.stop()
+    assert processes_below(directory) == []
+
+
+def test_a_boot_that_fails_says_what_the_log_says_and_leaves_nothing(
+    cache: Path, installation: Installation
+) -> None:
+    with pytest.raises(NodeFailed, match=r"no\.such\.setting") as failure:
+        Node.start(installation, settings={"no.such.setting": "1"})
+    assert str(failure.value).endswith("try again.")
+    assert leftovers(cache) == []
+
+
+def test_a_boot_that_fails_keeps_data_that_were_there(
+    cache: Path, installation: Installation, tmp_path: Path
+) -> None:
+    directory = tmp_path / "mine"
+    directory.mkdir()
+    (directory / "precious").touch()
+    with pytest.raises(NodeFailed):
+        Node.start(
+            installation, directory=directory, owned=False, settings={"no.such.setting": "1"}
+        )
+    assert (directory / "precious").exists()
+    assert leftovers(cache) == []
+    assert processes_below(directory) == []
+
+
+def test_a_boot_that_takes_too_long_leaves_nothing(cache: Path, installation: Installation) -> None:
+    with pytest.raises(NodeFailed, match=r"within 0\.5 s"):
+        Node.start(installation, deadline_s=0.5)
+    assert leftovers(cache) == []
+
+
+@pytest.mark.parametrize("which", ["amqp_port", "management_port"])
+def test_a_port_that_is_taken_is_named(which: str, cache: Path, installation: Installation) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(NodeFailed, match=f"Port {port} "):
+            Node.start(installation, **{which: port})
+    assert leftovers(cache) == []
+
+
+@pytest.mark.parametrize("which", ["amqp", "distribution"])
+def test_a_port_that_somebody_takes_meanwhile_is_replaced(
+    which: str, cache: Path, installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choose = node_module._choose_ports
+    chosen: list[node_module.Ports] = []
+
+    def choose_and_take(*arguments: int, tls: bool) -> node_module.Ports:
+        ports = choose(*arguments, tls=tls)
+        if not chosen:
+            address = ("127.0.0.1", getattr(ports, which))
+            stack.enter_context(socket.create_server(address))
+        chosen.append(ports)
+        return ports
+
+    monkeypatch.setattr(node_module, "_choose_ports", choose_and_take)
+    with ExitStack() as stack, Node.start(installation) as node:
+        assert len(chosen) == 2
+        put(node.url, b"hello")
+    assert leftovers(cache) == []
+
+
+def test_a_vhost_fixture_is_usable_and_gone_afterwards(vhost: Any, node: Any) -> None:
+    assert vhost.url.startswith("amqp://")
+    connection = connect(vhost.url, virtual_host=vhost.name)
+    connection.channel().queue_declare("here")
+    connection.close()
+    names = httpx.get(
+        f"{node.management_url}/api/vhosts", auth=(node.username, node.password), trust_env=False
+    ).json()
+    assert vhost.name in [entry["name"] for entry in names]

@@ -1,0 +1,116 @@
+"""The reliability test end to end, on a good broker and with somebody meddling."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from rabbitproof.address import parse
+from rabbitproof.model import Decision, Step
+from rabbitproof.trial import place, scenario
+from rabbitproof.trial.trial import Trial
+from support import ready, topology, witness
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def carry_out(
+    node: Any,
+    url: str,
+    wiring: Any,
+    count: int,
+    meddle: Callable[[Any], None] | None = None,
+) -> Any:
+    address = parse(url)
+    login = replace(address[0], vhost="/")
+    run = "0a1b2c3d4e5f"
+    with place.shared(address, node.management_url, login, wiring, run, lambda _: None) as here:
+        trial = Trial(scenario.find("offline"), here, run, count)
+        for event in trial.run():
+            if meddle and isinstance(event, Step) and "Ready" in event.text:
+                with witness(here.addresses[0].url()) as channel:
+                    meddle(channel)
+                meddle = None
+    return trial.result
+
+
+@pytest.mark.parametrize(
+    ("work", "audit"),
+    [("classic", "classic"), ("quorum", "quorum"), ("quorum", "stream"), ("classic", None)],
+)
+def test_a_good_broker_passes(node: Any, vhost: Any, work: str, audit: str | None) -> None:
+    """Every kind of queue passes, and every message is accounted for."""
+    wiring = replace(
+        topology(),
+        work=replace(topology().work, kind=work),
+        audit=None if audit is None else replace(topology().audit, kind=audit),
+    )
+    result = carry_out(node, vhost.url, wiring, 2000)
+    assert result.verdict.decision is Decision.PASS, result.verdict
+    assert result.verdict.confirmed == 2000
+    for queue in result.verdict.queues.values():
+        assert (queue.received, queue.unique, queue.lost) == (2000, 2000, 0)
+        assert (queue.duplicates_redelivered, queue.duplicates_unflagged) == (0, 0)
+        assert (queue.reordered, queue.left_in_queue) == (0, 0)
+
+
+def steal(channel: Any) -> None:
+    for _ in range(3):
+        channel.basic_get("work.queue", auto_ack=True)
+
+
+def alter(channel: Any) -> None:
+    _, properties, body = channel.basic_get("work.queue", auto_ack=True)
+    channel.basic_publish("", "work.queue", body.replace(b"Hello", b"Jello"), properties)
+
+
+def double(channel: Any) -> None:
+    method, properties, body = channel.basic_get("audit.queue")
+    channel.basic_nack(method.delivery_tag, requeue=True)
+    channel.basic_publish("", "audit.queue", body, properties)
+    channel.basic_publish("", "audit.queue", body, properties)
+
+
+@pytest.mark.parametrize(
+    ("meddle", "queue", "expected"),
+    [
+        (steal, "work.queue", {"lost": 3, "unique": 1997}),
+        (alter, "work.queue", {"corrupt": 1, "unique": 1999}),
+        (double, "audit.queue", {"duplicates_unflagged": 1, "duplicates_redelivered": 1}),
+    ],
+)
+def test_meddling_is_found(
+    node: Any, vhost: Any, meddle: Callable[[Any], None], queue: str, expected: dict[str, int]
+) -> None:
+    """A stolen, an altered and a doubled message each fail the run, with their number."""
+    result = carry_out(node, vhost.url, topology(), 2000, meddle)
+    assert result.verdict.decision is Decision.FAIL
+    found = result.verdict.queues[queue]
+    assert {name: getattr(found, name) for name in expected} == expected
+    if meddle is steal:
+        assert found.lost_ids == tuple(f"0a1b2c3d-4e5f-8001-8000-{n:012x}" for n in (1, 2, 3))
+
+
+def test_nothing_is_left_behind_where_no_vhost_may_be_made(vhost: Any) -> None:
+    """Without the Management API a trial uses names of its own and removes them."""
+    with witness(vhost.url) as channel:
+        channel.queue_declare("work.queue", durable=True)
+        channel.basic_publish("", "work.queue", b"precious")
+    address = parse(vhost.url)
+    with place.shared(
+        address, "http://127.0.0.1:9", address[0], topology(), "0a1b2c3d4e5f", lambda _: None
+    ) as here:
+        trial = Trial(scenario.find("offline"), here, "0a1b2c3d4e5f", 500)
+        for _ in trial.run():
+            pass
+        mine = here.topology.work.name
+    assert trial.result is not None
+    assert trial.result.verdict.decision is Decision.PASS
+    assert list(trial.result.verdict.queues) == ["work.queue", "audit.queue"]
+    assert trial.result.verdict.queues["work.queue"].name == mine != "work.queue"
+    assert ready(vhost.url, "work.queue") == 1
+    with witness(vhost.url) as channel, pytest.raises(Exception, match="NOT_FOUND"):
+        channel.queue_declare(mine, passive=True)
