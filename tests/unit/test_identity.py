@@ -135,6 +135,17 @@ def test_many_ids_are_read_as_one_by_one(ids: list[bytes]) -> None:
         assert isinstance(numbers, range) == straight
 
 
+@pytest.mark.parametrize("pattern", ["ABAB", "AABAB", "ABBAAB", "ABC" * 5, "AB" * 500])
+def test_messages_of_several_producers_stay_with_their_own(pattern: str) -> None:
+    """In whatever turn they come."""
+    sources = [Source("0a1b2c3d4e5f", "ABC".index(letter) + 1) for letter in pattern]
+    ids = [message_id(source, n).encode() for n, source in enumerate(sources, 1)]
+    found = identify_all(ids)
+    assert found is not None
+    read = [(source, n) for source, numbers in found for n in numbers]
+    assert read == list(zip(sources, range(1, len(ids) + 1), strict=True))
+
+
 def test_no_ids_are_nobodys() -> None:
     """An empty list has no identities."""
     assert identify_all([]) is None
