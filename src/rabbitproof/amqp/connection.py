@@ -307,14 +307,10 @@ class Connection:
     def _pass_time(self, timeout: float) -> None:
         """Write, read and keep the heartbeats until something happens or time is up."""
         now = time.monotonic()
-        if self._heart.dead(now):
-            self._lose(
-                f"The broker at {self._where} sent nothing for {2 * self._heart.interval} s "
-                "(missed heartbeats); check it and the network in between."
-            )
-            return
         if self._heart.due(now):
-            self._session.heartbeat()
+            if not self._out:  # what waits for the kernel is a sign of life as well
+                self._session.heartbeat()
+            self._heart.sent(now)
         self._flush()
         if self._failure is not None:
             return
@@ -331,6 +327,12 @@ class Connection:
             hidden = hidden or bool(ready & selectors.EVENT_READ)
         if hidden and self._failure is None:
             self._read()
+        # Only now: after a long pause of our own, what the peer sent is still to be read.
+        if self._heart.dead(time.monotonic()):
+            self._lose(
+                f"The broker at {self._where} sent nothing for {2 * self._heart.interval} s "
+                "(missed heartbeats); check it and the network in between."
+            )
 
     def _read(self) -> None:
         try:
@@ -349,6 +351,9 @@ class Connection:
         except ProtocolError as error:
             self._failure = error
             return
+        if self._session.error is not None:
+            self._failure = self._session.error
+            return
         self._flush()
 
     def _take(self, events: list[Event]) -> None:
@@ -364,6 +369,10 @@ class Connection:
                 self._events.append(event)
 
     def _ended(self, event: ConnectionEnded) -> None:
+        self._enqueue(b"")
+        if len(self._out) == 1:  # close-ok; it can't overtake a backlog
+            with contextlib.suppress(OSError):
+                self._socket.send(self._out[0])
         reason = safe(event.reason, 500)
         if event.code == _CONNECTION_FORCED:
             self._lose(f"The broker at {self._where} closed the connection ({reason}).")

@@ -122,31 +122,37 @@ class DeliveryReader:
         Return them, the position of the first byte that was not used, and whether a delivery
         begins there whose rest is worth waiting for. If not, it is a frame that is none, a
         large delivery, or one with another channel's frames in between: take it frame by
-        frame. Raises RemoteProtocolError when the bytes contradict themselves.
+        frame. Raises RemoteProtocolError when the bytes at ``start`` contradict themselves;
+        what comes before such bytes is returned first.
         """
         found: list[Batch | Delivery] = []
         columns = _Columns(found)
         position, end = start, len(data)
         view = memoryview(data)
-        while True:
-            place = self._place(data, position, end)
-            if isinstance(place, bool):
-                wait = place
-                break
-            layout = self._layout(data, place.header, place.header_size)
-            if layout is None:
-                columns.flush()
-                found.append(_foreign(data, position, place))
-            else:
-                if place.alone and _looks_alike(data, position, place, end):
-                    stride = self._stride(data, position, place, layout)
+        wait = False
+        try:
+            while True:
+                place = self._place(data, position, end)
+                if isinstance(place, bool):
+                    wait = place
+                    break
+                layout = self._layout(data, place.header, place.header_size)
+                if layout is None:
                     columns.flush()
-                    position_after = stride.read(view, position, found)
-                    if position_after > position:
-                        position = position_after
-                        continue
-                columns.add(data, position, place, layout.fields(data, place.header))
-            position = place.after
+                    found.append(_foreign(data, position, place))
+                else:
+                    if place.alone and _looks_alike(data, position, place, end):
+                        stride = self._stride(data, position, place, layout)
+                        columns.flush()
+                        position_after = stride.read(view, position, found)
+                        if position_after > position:
+                            position = position_after
+                            continue
+                    columns.add(data, position, place, layout.fields(data, place.header))
+                position = place.after
+        except RemoteProtocolError:
+            if position == start:
+                raise
         columns.flush()
         return found, position, wait
 
@@ -164,7 +170,7 @@ class DeliveryReader:
         _, channel, size = _FRAME.unpack_from(data, start)
         header = start + size + FRAME_OVERHEAD + 7
         if end < header:
-            return size <= _WORTH_WAITING
+            return self._worth_waiting(size)
         header_size: int
         kind, header_channel, header_size = _FRAME.unpack_from(data, header - 7)
         if header_channel != channel:
@@ -176,14 +182,16 @@ class DeliveryReader:
         if size > most or header_size > most:
             raise _broken(f"a frame larger than the {self.frame_max} bytes that were agreed")
         if end < body:
-            return header_size <= _WORTH_WAITING
+            return self._worth_waiting(header_size)
         if data[header - 8] != _FRAME_END or data[body - 1] != _FRAME_END:
             raise _broken("a frame without its end mark")
         if header_size < _FLAGS_AT + 2:
             raise _broken("a content header that is too short")
         body_size: int = _BODY_SIZE.unpack_from(data, header + _BODY_SIZE_AT)[0]
         if end < body + body_size:
-            return body_size <= _WORTH_WAITING
+            return body_size <= _WORTH_WAITING and (
+                self._join(data, body, end, channel, body_size) is True
+            )
         # One body frame is the usual case, and told without a loop.
         after = body + body_size + FRAME_OVERHEAD
         if (
@@ -203,6 +211,12 @@ class DeliveryReader:
         if tag + 9 > header - 8:
             raise _broken("a delivery whose lengths do not add up")
         return _Place(channel, tag, header, header_size, body, body_size, content, after, alone)
+
+    def _worth_waiting(self, size: int) -> bool:
+        """Say whether a frame with so many bytes of payload may come, and is short."""
+        return size <= _WORTH_WAITING and (
+            not self.frame_max or size + FRAME_OVERHEAD <= self.frame_max
+        )
 
     def _join(
         self, data: bytes, start: int, end: int, channel: int, size: int

@@ -177,6 +177,9 @@ class _Content:
 class _Channel:
     opened: bool = False
     closing: bool = False
+    """We asked to close it."""
+    ended: bool = False
+    """The broker closed it while our own request was on its way, whose answer still comes."""
     waiting: list[str] = field(default_factory=list)
     """Requests without an answer yet, oldest first: names of the answers that fit."""
     content: _Content | None = None
@@ -187,6 +190,8 @@ class Session:
 
     def __init__(self, login: Login) -> None:
         self.state = State.START
+        self.error: RemoteProtocolError | None = None
+        """What the peer did wrong. Nothing is taken from it any more."""
         self.server_properties: Mapping[str, object] = {}
         self.frame_max = HANDSHAKE_FRAME_MAX
         self._login = login
@@ -241,10 +246,23 @@ class Session:
     # --- from the broker ---
 
     def receive(self, data: bytes) -> list[Event]:
-        """Take bytes from the broker and return what they mean."""
-        if self._rest:
-            data = self._rest + data
+        """Take bytes from the broker and return what they mean.
+
+        Raises RemoteProtocolError when they break the rules. When events came before that,
+        they are returned first: the error is in ``error`` then, and raised by the next call.
+        """
+        if self.error is not None:
+            raise self.error
         events: list[Event] = []
+        try:
+            self._read(self._rest + data if self._rest else data, events)
+        except RemoteProtocolError as error:
+            self.error = error
+            if not events:
+                raise
+        return events
+
+    def _read(self, data: bytes, events: list[Event]) -> None:
         position = 0
         while position < len(data) and self.state is not State.CLOSED:
             after, wait = self._bulk(data, position, events)
@@ -254,7 +272,6 @@ class Session:
                 break
             position = after
         self._rest = data[position:] if self.state is not State.CLOSED else b""
-        return events
 
     def _bulk(self, data: bytes, position: int, events: list[Event]) -> tuple[int, bool]:
         """Read as many deliveries and confirms as stand here in whole.
@@ -266,9 +283,12 @@ class Session:
         if state is None or state.content is not None or self.state is not State.OPEN:
             return position, False
         found, position, wait = self._reader.read(data, position)
-        events += found
+        for delivery in found:
+            self._at_rest(delivery.channel, "Basic.Deliver")
+            events.append(delivery)
         confirms, position = read_confirms(data, position)
         if confirms is not None:
+            self._at_rest(confirms.channel, "Basic.Nack" if confirms.nack else "Basic.Ack")
             events.append(confirms)
         return position, wait
 
@@ -290,6 +310,10 @@ class Session:
         if len(data) < end:
             return position
         raw = data[position:end]
+        if raw[-1] != 0xCE:
+            raise RemoteProtocolError(
+                "The broker sent a frame without its end mark; look for a proxy in between."
+            )
         if kind == FRAME_METHOD or channel == 0:
             self._method(channel, _decode(raw), events)
         else:
@@ -298,8 +322,8 @@ class Session:
 
     def _check_start(self, data: bytes) -> None:
         """Tell a peer that does not speak AMQP 0-9-1 by its first bytes."""
-        if self.state is not State.START or not data:
-            return
+        if self.state is not State.START or b"AMQP".startswith(data):
+            return  # too few bytes to tell
         if data.startswith(b"AMQP"):
             raise RemoteProtocolError(
                 "The server does not speak AMQP 0-9-1 (it answered with another protocol "
@@ -324,17 +348,22 @@ class Session:
             return
         if self.state is State.CLOSING:
             return  # all but close and close-ok is dropped by then (section 1.4.2.8)
+        state = self._at_rest(channel, method.name)
+        self._channel_method(channel, state, method, events)
+
+    def _at_rest(self, channel: int, name: str) -> _Channel:
+        """Return the channel, on which the method ``name`` came; now is the time for methods."""
         state = self._channels.get(channel)
         if state is None:
             raise RemoteProtocolError(
-                f"The broker sent {method.name} on channel {channel}, which is not open; "
+                f"The broker sent {name} on channel {channel}, which is not open; "
                 "please report this."
             )
         if state.content is not None:
             raise RemoteProtocolError(
-                f"The broker sent {method.name} in the middle of a message; look for a proxy."
+                f"The broker sent {name} in the middle of a message; look for a proxy."
             )
-        self._channel_method(channel, state, method, events)
+        return state
 
     def _connection_method(self, method: Frame, events: list[Event]) -> None:
         match method:
@@ -364,7 +393,8 @@ class Session:
 
     def _start(self, start: commands.Connection.Start) -> None:
         self.server_properties = start.server_properties or {}
-        mechanisms = (start.mechanisms or "").split()
+        # A long string that is not UTF-8 comes as bytes from the codec.
+        mechanisms = str(start.mechanisms or "").split()
         if "PLAIN" not in mechanisms:
             raise RemoteProtocolError(
                 f"The broker offers no PLAIN login but {' '.join(mechanisms) or 'none'}; "
@@ -404,12 +434,16 @@ class Session:
         match method:
             case commands.Channel.Close():
                 self._send(channel, commands.Channel.CloseOk())
-                del self._channels[channel]
+                if state.closing:  # both closed it at once: the number is not free yet
+                    state.ended, state.waiting = True, ["Channel.CloseOk"]
+                else:
+                    del self._channels[channel]
                 events.append(
                     ChannelEnded(channel, method.reply_code or 0, method.reply_text or "")
                 )
             case commands.Channel.CloseOk():
-                self._answered(channel, state, method, events)
+                if not state.ended:
+                    self._answered(channel, state, method, events)
                 del self._channels[channel]
             case commands.Channel.Flow():
                 # RabbitMQ does not use it; the answer is due all the same (section 1.5.2.3).
@@ -443,8 +477,6 @@ class Session:
             raise RemoteProtocolError(
                 "The broker sent a message's content without its method; look for a proxy."
             )
-        if raw[-1] != 0xCE:
-            raise RemoteProtocolError("The broker sent a frame without its end mark.")
         kind, payload = raw[0], raw[7:-1]
         if content.header is None:
             if kind != 2 or len(payload) < 14:

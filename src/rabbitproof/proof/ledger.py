@@ -95,6 +95,8 @@ class Copies:
 
     def add(self, numbers: Sequence[int]) -> None:
         """Count one copy of each of these; a number may stand in ``numbers`` several times."""
+        if not numbers:
+            return
         first = self.layers[0]
         if isinstance(numbers, range) and numbers.step == 1:
             if not first.range_cardinality(numbers.start, numbers.stop):
@@ -173,6 +175,8 @@ class Receipts:
 
     def add(self, numbers: Sequence[int], *, redelivered: bool) -> int:
         """Count these copies, in the order in which they came; return how many are new."""
+        if not numbers:
+            return 0
         before = len(self.known)
         add(numbers, self.known)
         if redelivered:
@@ -183,7 +187,7 @@ class Receipts:
         return len(self.known) - before
 
     def _watch_order(self, numbers: Sequence[int]) -> None:
-        if isinstance(numbers, range) and numbers.start > self.highest:
+        if isinstance(numbers, range) and numbers.step == 1 and numbers.start > self.highest:
             self.highest = numbers[-1]
             return
         highest = self.highest

@@ -133,6 +133,8 @@ def _inequivalent(error: PreconditionFailed, name: str) -> PreconditionFailed:
         return error
     what, arg = found["what"], found["arg"]
     there, wanted = _value(found["there"]), _value(found["wanted"])
+    if arg == "x-queue-type":  # a queue that was declared without a type is a classic one
+        there, wanted = there.replace("none", "classic"), wanted.replace("none", "classic")
     if what == "exchange":
         keep = "name another one with --exchange"
     elif arg == "x-queue-type":

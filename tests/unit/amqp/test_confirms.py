@@ -181,6 +181,34 @@ def test_answered_tags_are_forgotten() -> None:
     assert not unconfirmed._settled
 
 
+def test_tags_answered_out_of_order_are_forgotten_with_a_multiple() -> None:
+    """A later confirm of all up to a tag covers them."""
+    unconfirmed = Unconfirmed()
+    unconfirmed.sent(range(1, 10))
+    unconfirmed.settle(Confirms(1, False, 0, [3, 5]))
+    assert unconfirmed.settle(Confirms(1, False, 6, [])) == [[1, 2, 4, 6]]
+    assert not unconfirmed._settled
+    assert unconfirmed.left() == [7, 8, 9]
+
+
+@pytest.mark.parametrize("confirms", [(0, [4]), (4, []), (0, [1, 2, 3, 4]), (2, [3, 9])])
+def test_a_tag_that_was_never_given_out_is_refused(confirms: tuple[int, list[int]]) -> None:
+    """And nothing of that confirm is taken."""
+    unconfirmed = Unconfirmed()
+    unconfirmed.sent(range(11, 14))
+    with pytest.raises(RemoteProtocolError):
+        unconfirmed.settle(Confirms(1, False, *confirms))
+    assert unconfirmed.left() == [11, 12, 13]
+
+
+def test_tags_that_only_look_like_a_row_are_taken_one_by_one() -> None:
+    """First and last fit, one between them came twice and one is missing."""
+    unconfirmed = Unconfirmed()
+    unconfirmed.sent(range(11, 20))
+    assert unconfirmed.settle(Confirms(1, False, 0, [1, 1, 3])) == [[11, 13]]
+    assert unconfirmed.left() == [12, 14, 15, 16, 17, 18, 19]
+
+
 def test_a_range_is_answered_as_a_range() -> None:
     """The usual case stays cheap: no list of numbers is made."""
     unconfirmed = Unconfirmed()

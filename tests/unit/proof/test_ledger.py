@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from hypothesis import given
+from hypothesis import strategies as st
+from pyroaring import BitMap
+
+from rabbitproof.identity import Source
+from rabbitproof.proof.ledger import Copies, Outcomes, QueueReceipts, Receipts, add
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SOURCES = [Source("0a1b2c3d4e5f", 1), Source("0a1b2c3d4e5f", 2), Source("ffffffffffff", 1)]
+N = st.integers(1, 20)
+HUGE = 4_294_967_294
+NUMBERS = (
+    st.builds(lambda a, n: range(a, a + n), N, st.integers(0, 12))
+    | st.lists(N, max_size=12)
+    | st.lists(N, max_size=12).map(tuple)
+    | st.builds(lambda a, n, step: range(a, a + n, step), N, st.integers(0, 12), st.integers(1, 3))
+    | st.builds(lambda a, n: range(a, max(a - n, 0), -1), N, st.integers(0, 12))
+    | st.sampled_from([range(HUGE - 2, HUGE + 1), [HUGE]])
+)
+
+
+@given(st.lists(NUMBERS, max_size=6))
+def test_adding_is_a_union(batches: list[Sequence[int]]) -> None:
+    """Ranges of any step and lists, empty ones included."""
+    numbers = BitMap()
+    for batch in batches:
+        add(batch, numbers)
+    assert set(numbers) == {n for batch in batches for n in batch}
+
+
+# --- a producer's ------------------------------------------------------------------------------
+
+STEPS = st.lists(st.tuples(st.sampled_from(["send", "ack", "nack", "return"]), NUMBERS))
+
+
+def outcomes_of(steps: list[tuple[str, Sequence[int]]]) -> tuple[Outcomes, set[int]]:
+    """Play a history in which only what was attempted is answered, however oddly."""
+    outcomes, attempted = Outcomes(SOURCES[0]), set[int]()
+    for what, numbers in steps:
+        if what == "send":
+            again = [n for n in numbers if n in attempted]
+            outcomes.attempt([n for n in numbers if n not in attempted])
+            outcomes.attempt(again, again=True)
+            attempted.update(numbers)
+            continue
+        answered = [n for n in numbers if n in attempted]
+        {"ack": outcomes.confirm, "nack": outcomes.nack, "return": outcomes.give_back}[what](
+            answered
+        )
+    return outcomes, attempted
+
+
+@given(STEPS)
+def test_every_attempted_message_has_exactly_one_outcome(
+    steps: list[tuple[str, Sequence[int]]],
+) -> None:
+    """Also when the broker contradicts itself."""
+    outcomes, attempted = outcomes_of(steps)
+    parts = [outcomes.confirmed, outcomes.nacked, outcomes.returned, outcomes.in_doubt]
+    assert Counter(n for part in parts for n in part) == Counter(attempted)
+    assert outcomes.resent <= outcomes.attempted
+
+
+@given(STEPS)
+def test_an_outcome_is_what_the_answers_say(steps: list[tuple[str, Sequence[int]]]) -> None:
+    """Returned beats confirmed, confirmed beats nacked, and in doubt is what nobody answered."""
+    outcomes, attempted = outcomes_of(steps)
+    answers: dict[int, set[str]] = {n: set() for n in attempted}
+    sent: set[int] = set()
+    for what, numbers in steps:
+        for n in numbers:
+            if what == "send":
+                sent.add(n)
+            elif n in sent:
+                answers[n].add(what)
+    for n, said in answers.items():
+        assert (n in outcomes.returned) == ("return" in said)
+        assert (n in outcomes.confirmed) == ("ack" in said and "return" not in said)
+        assert (n in outcomes.nacked) == (said == {"nack"})
+        assert (n in outcomes.in_doubt) == (not said)
+
+
+# --- a consumer's ------------------------------------------------------------------------------
+
+
+def counted(copies: Copies) -> Counter[int]:
+    return Counter(n for layer in copies.layers for n in layer)
+
+
+def copies_of(batches: list[Sequence[int]]) -> Copies:
+    copies = Copies()
+    for batch in batches:
+        copies.add(batch)
+    return copies
+
+
+@given(st.lists(NUMBERS, max_size=6), st.sets(N))
+def test_copies_count_like_a_counter(batches: list[Sequence[int]], among: set[int]) -> None:
+    """A number may come again in the same batch or in another one."""
+    copies = copies_of(batches)
+    naive = Counter(n for batch in batches for n in batch)
+    assert counted(copies) == naive
+    assert set(copies.once) == set(naive)
+    assert copies.total == naive.total()
+    assert copies.extra() == sum(count - 1 for count in naive.values())
+    some = sum(count - 1 for n, count in naive.items() if n in among)
+    assert copies.extra(among=BitMap(among)) == some
+    for upper, lower in zip(copies.layers, copies.layers[1:], strict=False):
+        assert lower <= upper
+
+
+@given(st.lists(st.lists(NUMBERS, max_size=4), max_size=4), st.randoms(use_true_random=False))
+def test_uniting_copies_adds_them_in_any_order(
+    parts: list[list[Sequence[int]]], random: object
+) -> None:
+    """Nothing is lost between participants, and the parts stay as they were."""
+    several = [copies_of(batches) for batches in parts]
+    before = [counted(copies) for copies in several]
+    shuffled = list(several)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    united = Copies()
+    for copies in shuffled:
+        united.unite(copies)
+    assert counted(united) == sum(before, Counter[int]())
+    assert [counted(copies) for copies in several] == before
+
+
+EVENTS = st.lists(
+    st.tuples(st.sampled_from(SOURCES), NUMBERS, st.sampled_from(["fresh", "again", "corrupt"])),
+    max_size=8,
+)
+
+
+def play(events: list[tuple[Source, Sequence[int], str]]) -> QueueReceipts:
+    receipts = QueueReceipts()
+    for source, numbers, how in events:
+        mine = receipts.of(source)
+        known = set(mine.known)
+        if how == "corrupt":
+            new = sum(mine.add_corrupt(n) for n in numbers)
+        else:
+            new = mine.add(numbers, redelivered=how == "again")
+        assert new == len(set(numbers) - known)
+    return receipts
+
+
+def facts(receipts: QueueReceipts) -> dict[Source, object]:
+    return {
+        source: (
+            counted(mine.fresh), counted(mine.redelivered), set(mine.corrupt), set(mine.known),
+            mine.corrupt_copies, mine.inversions, mine.highest,
+        )
+        for source, mine in receipts.by_source.items()
+    }  # fmt: skip
+
+
+@given(EVENTS, st.integers(0, 3), st.integers(0, 3))
+def test_receipts_count_like_a_loop(
+    events: list[tuple[Source, Sequence[int], str]], foreign: int, nameless: int
+) -> None:
+    """Every figure that a consumer reports, from the plain list of what came."""
+    receipts = play(events)
+    receipts.foreign, receipts.corrupt_nameless = foreign, nameless
+    whole = [(s, n) for s, numbers, how in events if how != "corrupt" for n in numbers]
+    broken = [(s, n) for s, numbers, how in events if how == "corrupt" for n in numbers]
+    assert receipts.unique == len(set(whole))
+    assert receipts.duplicates == len(whole) - len(set(whole))
+    flagged = [len(numbers) for _, numbers, how in events if how == "again"]
+    assert receipts.redelivered == sum(flagged)
+    assert receipts.corrupt == len(broken) + nameless
+    known = set(whole + broken)
+    assert receipts.consumed == len(known) + nameless + foreign
+    highest: dict[Source, int] = {}
+    for source, n in known:
+        highest[source] = max(n, highest.get(source, 0))
+    assert receipts.missing == sum(highest.values()) - len(known)
+    for source, mine in receipts.by_source.items():
+        fresh = [n for s, numbers, how in events if (s, how) == (source, "fresh") for n in numbers]
+        back = sum(n < max(fresh[:i], default=0) for i, n in enumerate(fresh))
+        assert mine.inversions == back
+        assert mine.highest == max(fresh, default=0)
+        assert set(mine.seen) == {n for s, n in whole if s == source}
+
+
+@given(st.lists(EVENTS, max_size=4), st.randoms(use_true_random=False))
+def test_uniting_receipts_does_not_depend_on_the_order(
+    parts: list[list[tuple[Source, Sequence[int], str]]], random: object
+) -> None:
+    """And every copy counts: the sums are those of all consumers."""
+    several = [play(events) for events in parts]
+    united, shuffled = QueueReceipts(), QueueReceipts()
+    united.unite(several)
+    random.shuffle(several)  # type: ignore[attr-defined]
+    for receipts in several:
+        shuffled.unite([receipts])
+    assert facts(united) == facts(shuffled)
+    whole = [
+        (s, n) for events in parts for s, numbers, how in events if how != "corrupt"
+        for n in numbers
+    ]  # fmt: skip
+    assert united.unique == len(set(whole))
+    assert united.duplicates == len(whole) - len(set(whole))
+    assert united.corrupt == sum(receipts.corrupt for receipts in several)
+    known = {(s, n) for events in parts for s, numbers, _ in events for n in numbers}
+    assert united.consumed == len(known)
+    highest = {source: max(n for s, n in known if s == source) for source, _ in known}
+    assert united.missing == sum(highest.values()) - len(known)
+    for source, mine in united.by_source.items():
+        each = [receipts.by_source[source] for receipts in several if source in receipts.by_source]
+        assert mine.highest == max(receipts.highest for receipts in each)
+        assert mine.inversions == sum(receipts.inversions for receipts in each)
+
+
+def test_a_million_in_a_row_take_no_room() -> None:
+    """Runs of numbers are kept as runs."""
+    receipts = Receipts()
+    for start in range(1, 1_000_001, 1000):
+        assert receipts.add(range(start, start + 1000), redelivered=False) == 1000
+    assert len(receipts.fresh.layers) == 1
+    assert len(receipts.known.serialize()) < 1000
+    assert (receipts.inversions, receipts.highest) == (0, 1_000_000)
