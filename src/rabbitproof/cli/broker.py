@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import os
 import shlex
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rabbitproof.broker import standing
-from rabbitproof.broker.node import Node
 from rabbitproof.cli.exits import Exit, note
 from rabbitproof.cli.options import new_app
 from rabbitproof.errors import NodeFailed
+
+if TYPE_CHECKING:
+    from rabbitproof.broker.node import Node
 
 app = new_app(no_args_is_help=True, help="Start, stop and inspect a private RabbitMQ.")
 
@@ -49,6 +50,8 @@ def up(
     Uses the RabbitMQ that is installed; on Debian and Ubuntu it otherwise fetches the
     distribution's packages into the cache folder, without root. It runs until `broker down`.
     """
+    from rabbitproof.broker import standing  # psutil is slow to import
+
     node, started = standing.up(
         amqp_port=port, management_port=management_port, fresh=fresh, note=note
     )
@@ -64,6 +67,8 @@ def down(
     delete: Annotated[bool, typer.Option("--delete", help="Delete its data as well.")] = False,
 ) -> Exit:
     """End the private RabbitMQ; its queues and messages are kept unless --delete."""
+    from rabbitproof.broker import standing  # psutil is slow to import
+
     was_up = standing.down(delete=delete)
     kept = "its data are deleted" if delete else "its data are kept for the next `broker up`"
     print(f"down; {kept}." if was_up or delete else "it was not up.")
@@ -73,6 +78,8 @@ def down(
 @app.command()
 def status() -> Exit:
     """Show whether the private RabbitMQ is up, and where; exit 3 when it is not."""
+    from rabbitproof.broker import standing  # psutil is slow to import
+
     node = standing.current()
     if node is None:
         kept = ", with data of the last time" if standing.folder().is_dir() else ""
@@ -117,6 +124,8 @@ def logs(
     ] = 50,
 ) -> Exit:
     """Show the end of the private RabbitMQ's log, also after it went down."""
+    from rabbitproof.broker import standing  # psutil is slow to import
+
     tail = standing.log_tail(lines)
     for line in tail:
         print(line)
@@ -126,6 +135,8 @@ def logs(
 
 
 def _current() -> Node:
+    from rabbitproof.broker import standing  # psutil is slow to import
+
     node = standing.current()
     if node is None:
         raise NodeFailed("No private RabbitMQ is up; start it with `rabbitproof broker up`.")

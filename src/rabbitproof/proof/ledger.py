@@ -8,6 +8,7 @@ Pure: no I/O, no clock. Refuses to know frames (``amqp``) and to judge (``verdic
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,8 @@ class Outcomes:
         add(numbers, self.attempted)
         if again:
             add(numbers, self.resent)
+            # The new attempt gets an answer of its own.
+            self.returned -= BitMap(numbers)
 
     def confirm(self, numbers: Sequence[int]) -> None:
         """Note that the broker took responsibility for these."""
@@ -82,16 +85,23 @@ class Outcomes:
         return self.attempted - self.acked - self.refused - self.returned
 
 
+_LAYERS = 16
+"""Sets that a number of copies is kept in; each costs a set operation a batch once it is used."""
+
+
 class Copies:
     """How often each number came, as layers: layer k holds the numbers that came k+1 times.
 
-    Nearly all numbers come once, so all but the first layer are empty or small.
+    Nearly all numbers come once, so all but the first layer are empty or small. A message that
+    is requeued for ever comes thousands of times: copies beyond the last layer are counted one
+    by one.
     """
 
-    __slots__ = ("layers",)
+    __slots__ = ("beyond", "layers")
 
     def __init__(self) -> None:
         self.layers: list[BitMap] = [BitMap()]
+        self.beyond: Counter[int] = Counter()
 
     def add(self, numbers: Sequence[int]) -> None:
         """Count one copy of each of these; a number may stand in ``numbers`` several times."""
@@ -109,28 +119,35 @@ class Copies:
                 for n in numbers:
                     self._add_one(n)
                 return
-        depth = 0
-        while coming:
+        for depth in range(_LAYERS):
+            if not coming:
+                return
             if depth == len(self.layers):
                 self.layers.append(BitMap())
             layer = self.layers[depth]
             known = coming & layer
             layer |= coming
             coming = known
-            depth += 1
+        self.beyond.update(coming)
 
     def _add_one(self, n: int) -> None:
         for layer in self.layers:
             if n not in layer:
                 layer.add(n)
                 return
-        self.layers.append(BitMap([n]))
+        if len(self.layers) < _LAYERS:
+            self.layers.append(BitMap([n]))
+        else:
+            self.beyond[n] += 1
 
     def unite(self, other: Copies) -> None:
         """Add all copies that another participant counted."""
         for layer in other.layers:
             if layer:
                 self.add(layer.to_array())
+        for n, count in other.beyond.items():
+            for _ in range(count):
+                self._add_one(n)
 
     @property
     def once(self) -> BitMap:
@@ -140,14 +157,14 @@ class Copies:
     @property
     def total(self) -> int:
         """All copies."""
-        return sum(len(layer) for layer in self.layers)
+        return sum(len(layer) for layer in self.layers) + self.beyond.total()
 
     def extra(self, among: BitMap | None = None) -> int:
         """Return how many copies came beyond the first of each number, of ``among`` or all."""
-        beyond = self.layers[1:]
-        if among is not None:
-            return sum(layer.intersection_cardinality(among) for layer in beyond)
-        return sum(len(layer) for layer in beyond)
+        if among is None:
+            return self.total - len(self.layers[0])
+        layered = sum(layer.intersection_cardinality(among) for layer in self.layers[1:])
+        return layered + sum(count for n, count in self.beyond.items() if n in among)
 
 
 @dataclass(slots=True)
@@ -279,6 +296,10 @@ class QueueReceipts:
         """Gaps up to the highest number that came from each producer."""
         gaps = 0
         for receipts in self.by_source.values():
-            there = receipts.known
-            gaps += there.max() - len(there) if there else 0
+            # A damaged copy may name any number, so it can fill a gap but not make one.
+            seen = receipts.seen
+            if seen:
+                highest = seen.max()
+                damaged = (receipts.corrupt - seen).range_cardinality(1, highest + 1)
+                gaps += highest - len(seen) - damaged
         return gaps

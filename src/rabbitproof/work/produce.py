@@ -298,7 +298,8 @@ class Producer:
                         self.outcomes.confirm(numbers)
             case Returned():
                 identity = identify(event.message_id)
-                if identity is not None and identity.source == self.task.source:
+                ours = identity is not None and identity.source == self.task.source
+                if identity is not None and ours and identity.n in self.outcomes.attempted:
                     self.outcomes.give_back([identity.n])
             case Blocked():
                 self._blocked = event.reason or "no reason given"
