@@ -36,6 +36,7 @@ def reopen(
     ``open_and_prepare`` is called until it succeeds or ``give_up_s`` seconds have passed; then
     the last error is raised. A refusal by a broker that answers is final at once.
     """
+    stamina.instrumentation.set_on_retry_hooks(())  # it would log each attempt by itself
     yield Note(f"{failure} Reconnecting for up to {give_up_s:.0f} s.")
     attempts = stamina.retry_context(
         on=(ConnectionFailed, ConnectionLost, Overdue),
