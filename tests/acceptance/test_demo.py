@@ -1,0 +1,274 @@
+"""The demo's own commands, word for word, against a real broker."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from support import eventually, ready, witness
+
+
+def test_the_reliability_test_of_the_demo(shell: Any, vhost: Any) -> None:
+    """Producer first, both queues hold all of it, then the consumer gets exactly that."""
+    sent = shell.run("src/producer.py", "--count", "10000", "--durable", "--purge")
+    assert sent.returncode == 0
+    done, books = sent.stdout.splitlines()
+    assert re.fullmatch(
+        r"\[producer\] done\. published=10000, in_queue_ready=10000, time=\d+\.\d\ds", done
+    )
+    assert books == "[producer] confirmed=10000, nacked=0, returned=0, in_doubt=0, resent=0"
+    assert sent.stderr.splitlines() == [
+        "[producer] purged queue: work.queue",
+        "[producer] purged audit queue: audit.queue",
+        "[producer] published 10000/10000",
+    ]
+    assert ready(vhost.url, "work.queue") == ready(vhost.url, "audit.queue") == 10_000
+    got = shell.run("src/consumer.py", "--name", "Worker-1", "--expect", "10000")
+    assert got.returncode == 0
+    first, done, books = got.stdout.splitlines()
+    uuid = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+    assert re.fullmatch(
+        rf"\[Worker-1\] got #1 \(msg_id={uuid}, from=\S+\) n=1 text=Hello World", first
+    )
+    assert re.fullmatch(r"\[Worker-1\] done\. consumed=10000, time=\d+\.\d\ds", done)
+    assert books == (
+        "[Worker-1] unique=10000, redelivered=0, duplicates=0, missing=0, corrupt=0, foreign=0"
+    )
+    waiting, last = got.stderr.splitlines()
+    assert waiting == "[Worker-1] waiting for messages… Press Ctrl+C to stop"
+    assert re.fullmatch(
+        rf"\[Worker-1\] consumed 10000/10000 \(last msg_id={uuid}, from=\S+\)", last
+    )
+    assert ready(vhost.url, "work.queue") == 0
+
+
+def test_two_consumers_side_by_side_account_for_everything(shell: Any) -> None:
+    """Two workers on 100,000 messages share them without loss or duplicate."""
+    first = shell.start("src/consumer.py", "--name", "A", "--idle-timeout", "4", "--json")
+    second = shell.start("src/consumer.py", "--name", "B", "--idle-timeout", "4", "--json")
+    for one in (first, second):
+        assert one.stderr is not None
+        for line in one.stderr:
+            if "waiting for messages" in line:
+                break
+    sent = shell.run("src/producer.py", "--count", "100000", "--durable", "--audit-queue", "")
+    assert sent.returncode == 0
+    ends = [json.loads(one.communicate(timeout=60)[0]) for one in (first, second)]
+    assert sum(end["unique"] for end in ends) == 100_000
+    assert all(end["unique"] > 0 for end in ends)
+    assert [end["duplicates"] for end in ends] == [0, 0]
+    assert [end["missing"] for end in ends] == [None, None]
+
+
+def test_json_is_one_object_on_standard_output(shell: Any) -> None:
+    """Programs read the same figures as people."""
+    sent = shell.run("produce", "--count", "50", "--durable", "--json")
+    assert json.loads(sent.stdout)["published"] == 50
+    got = shell.run("consume", "--expect", "50", "--json")
+    assert json.loads(got.stdout)["consumed"] == 50
+
+
+def test_an_expectation_that_is_not_met_fails(shell: Any) -> None:
+    """Fewer messages than expected end in exit code 1."""
+    shell.run("produce", "--count", "5", "--durable")
+    got = shell.run("consume", "--expect", "6", "--idle-timeout", "0.5")
+    assert got.returncode == 1
+    assert "only 5 of the expected 6" in got.stderr
+
+
+def test_another_queue_does_not_fill_the_usual_ones(shell: Any, vhost: Any) -> None:
+    """A run on its own queues leaves work.queue and audit.queue alone."""
+    shell.run("produce", "--count", "5", "--durable")
+    options = ("--queue", "work.queue.1m", "--audit-queue", "audit.queue.1m")
+    shell.run("produce", *options, "--count", "7", "--durable", "--purge")
+    counts = [ready(vhost.url, name) for name in ("work.queue", "audit.queue", *options[1::2])]
+    assert counts == [5, 5, 7, 7]
+
+
+def test_lazy_queues_as_in_the_stress_test(shell: Any, vhost: Any) -> None:
+    """The stress test's own options work on every release; a note says where they do nothing."""
+    names = ("--queue", "work.queue.1m")
+    sent = shell.run(
+        "src/producer.py", *names, "--audit-queue", "audit.queue.1m", "--count", "30000",
+        "--durable", "--lazy", "--purge", "--progress-every", "10000",
+    )  # fmt: skip
+    assert sent.returncode == 0
+    assert "published=30000" in sent.stdout
+    got = shell.run(
+        "src/consumer.py", *names, "--name", "Worker-1M", "--prefetch", "5000",
+        "--expect", "30000", "--progress-every", "10000", "--lazy",
+    )  # fmt: skip
+    assert got.returncode == 0
+    assert "consumed=30000" in got.stdout
+    with witness(vhost.url) as channel:
+        properties = channel.connection._impl.server_properties
+        old = tuple(map(int, properties["version"].split(".")[:2])) < (3, 12)
+        channel.queue_declare(
+            "work.queue.1m", durable=True, arguments={"x-queue-mode": "lazy"} if old else {}
+        )
+    assert ("changes nothing" in sent.stderr) != old
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for another process")
+@pytest.mark.parametrize("moment", ["at once", "in the middle"])
+def test_ctrl_c_reports_what_was_confirmed(shell: Any, vhost: Any, moment: str) -> None:
+    """Interrupted, a producer exits with 130 and its count is no more than what arrived."""
+    process = shell.start("produce", "--count", "2000000", "--durable", "--purge")
+    if moment == "in the middle":
+        for line in process.stderr:
+            if "published 20000/" in line:
+                break
+    else:
+        eventually(lambda: _queue_exists(vhost.url), "the queue is declared")
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "interrupted" in err
+    assert "Traceback" not in err
+    confirmed = re.search(r"published=(\d+)", out)
+    if moment == "in the middle":
+        assert confirmed
+    if confirmed:
+        arrived = ready(vhost.url, "work.queue")
+        doubt = re.search(r"in_doubt=(\d+)", out)
+        assert doubt
+        assert int(confirmed[1]) <= arrived <= int(confirmed[1]) + int(doubt[1])
+
+
+def _queue_exists(url: str) -> bool:
+    try:
+        return ready(url, "work.queue") >= 0
+    except Exception:  # noqa: BLE001 - pika's many ways to say no
+        return False
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for another process")
+def test_ctrl_c_returns_unacknowledged_messages(shell: Any, vhost: Any) -> None:
+    """Interrupted, a consumer exits with 130; what it did not acknowledge is in the queue."""
+    shell.run("produce", "--count", "100000", "--durable", "--audit-queue", "")
+    process = shell.start("consume", "--prefetch", "50", "--progress-every", "1000")
+    for line in process.stderr:
+        if "consumed 5000 " in line:
+            break
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    consumed = int(re.search(r"consumed=(\d+)", out)[1])  # type: ignore[index]
+    rest = re.search(r"\] (\d+) of these were not acknowledged", err)
+    back = int(rest[1]) if rest else 0
+    eventually(
+        lambda: ready(vhost.url, "work.queue") >= 100_000 - consumed, "all is back in the queue"
+    )
+    assert ready(vhost.url, "work.queue") <= 100_000 - consumed + back
+
+
+def test_nobody_there(shell: Any) -> None:
+    """No broker, no such host, a wrong password: one sentence and exit code 3."""
+    for url, says in (
+        ("amqp://guest:guest@127.0.0.1:9", "rabbitproof broker up"),
+        ("amqp://guest:guest@no.such.host.invalid", "no host named"),
+    ):
+        there = replace(shell, environment=shell.environment | {"RABBITMQ_URL": url})
+        for command in ("src/producer.py", "src/consumer.py"):
+            done = there.run(command)
+            assert (done.returncode, done.stdout) == (3, "")
+            assert says in done.stderr
+            assert "guest:guest" not in done.stderr
+
+
+def test_a_queue_with_other_settings(shell: Any) -> None:
+    """The mismatch is shown side by side, with two ways out, and exit code 3."""
+    shell.run("produce", "--count", "1", "--durable")
+    done = shell.run("produce", "--count", "1", "--durable", "--queue-type", "quorum")
+    assert done.returncode == 3
+    assert "declared classic, wanted quorum" in done.stderr
+    assert "delete_queue work.queue" in done.stderr
+
+
+def test_transient_queues_where_they_are_allowed(shell: Any) -> None:
+    """Without --durable it works, or the broker's refusal ends in what to do."""
+    done = shell.run("produce", "--count", "10")
+    assert done.returncode in (0, 3)
+    if done.returncode:
+        assert "add --durable" in done.stderr
+    else:
+        assert "published=10" in done.stdout
+
+
+def test_a_message_of_20_megabytes(shell: Any) -> None:
+    """It arrives whole, or the broker's limit ends in a sentence; nothing is lost silently."""
+    options = ("--durable", "--audit-queue", "")
+    done = shell.run("produce", "--count", "2", "--size", "20000000", *options)
+    if done.returncode:
+        assert done.returncode == 3
+        assert "max_message_size" in done.stderr
+        assert "published=0" in done.stdout
+    else:
+        got = shell.run("consume", "--expect", "2")
+        assert "unique=2" in got.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--count", "0"],
+        ["--count", "-1"],
+        ["--count", "many"],
+        ["--rate", "0"],
+        ["--window", "0"],
+        ["--size", "-1"],
+        ["--queue", "x" * 256],
+        ["--queue", ""],
+        ["--queue", "same", "--audit-queue", "same"],
+        ["--lazy", "--queue-type", "quorum"],
+        ["--lazy", "--audit-type", "stream"],
+        ["--queue-type", "stream"],
+        ["--no-such-option"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_of_produce(shell: Any, arguments: list[str]) -> None:
+    """One sentence and exit code 2, before anything was sent."""
+    done = shell.run("produce", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--expect", "0"],
+        ["--prefetch", "0"],
+        ["--prefetch", "65536"],
+        ["--idle-timeout", "0"],
+        ["--requeue", "--reject"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_of_consume(shell: Any, arguments: list[str]) -> None:
+    """One sentence and exit code 2."""
+    done = shell.run("consume", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_terminal_escapes_are_shown_not_obeyed(shell: Any) -> None:
+    """An escape in a name, a body or a sender never reaches the terminal."""
+    evil = "\x1b]0;owned\x07\x1b[31m\u202e"
+    options = ("--queue", f"q{evil}", "--audit-queue", "")
+    sent = shell.run(
+        "produce", *options, "--count", "2", "--durable", "--purge",
+        "--text", evil, "--producer-id", evil,
+    )  # fmt: skip
+    got = shell.run("consume", *options[:2], "--name", evil, "--show", "--expect", "2")
+    assert (sent.returncode, got.returncode) == (0, 0)
+    shown = sent.stdout + sent.stderr + got.stdout + got.stderr
+    assert not set(shown) & set("\x1b\x07\u202e")
+    assert r"\x1b]0;owned\x07" in shown

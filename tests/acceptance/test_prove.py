@@ -1,0 +1,90 @@
+"""``rabbitproof prove``: the command that `make demo` runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from typing import Any
+
+import psutil
+import pytest
+
+from support import eventually
+
+
+def ours(mark: str = "RABBITPROOF_NODE") -> set[int]:
+    """Return the processes that belong to a private node of this user."""
+    found = set()
+    for process in psutil.process_iter(["pid"]):
+        try:
+            if process.status() != psutil.STATUS_ZOMBIE and mark in process.environ():
+                found.add(process.pid)
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
+def test_prove_on_a_private_node_passes_and_leaves_nothing(shell: Any) -> None:
+    """PASS, exit code 0, the books in words, and no process afterwards."""
+    before = ours()
+    done = shell.run("prove")
+    assert done.returncode == 0, done.stderr
+    assert "PASS" in done.stdout
+    assert "10,000 messages were confirmed" in done.stdout
+    assert "a private RabbitMQ" in done.stderr
+    eventually(lambda: ours() <= before, "no process is left")
+
+
+def test_the_verdict_as_json(shell: Any, vhost: Any) -> None:
+    """The documented object, with every documented key."""
+    done = shell.run("prove", "--url", vhost.url, "--count", "3000", "--json",
+                     "--management-url", shell.environment["RABBITMQ_MANAGEMENT_URL"])  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    verdict = json.loads(done.stdout)
+    assert verdict["verdict"] == "PASS"
+    assert verdict["reasons"] == []
+    assert (verdict["attempted"], verdict["confirmed"]) == (3000, 3000)
+    assert (verdict["nacked"], verdict["returned"], verdict["in_doubt"]) == (0, 0, 0)
+    assert list(verdict["queues"]) == ["work.queue", "audit.queue"]
+    for queue in verdict["queues"].values():
+        assert queue["received"] == queue["unique"] == 3000
+        assert queue["lost_ids"] == []
+        for key in (
+            "lost", "recovered", "duplicates_redelivered", "duplicates_resent",
+            "duplicates_unflagged", "corrupt", "foreign", "reordered", "left_in_queue",
+        ):  # fmt: skip
+            assert queue[key] == 0, key
+    assert verdict["environment"]["rabbitmq"].count(".") == 2
+    assert verdict["publish_per_s"] > 0
+    assert verdict["consume_per_s"] > 0
+
+
+def test_an_unknown_scenario_is_wrong_usage(shell: Any) -> None:
+    """The sentence lists the scenarios that there are."""
+    done = shell.run("prove", "nonsense")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "offline" in done.stderr
+
+
+def test_the_list_of_scenarios(shell: Any) -> None:
+    """Each with what it teaches."""
+    done = shell.run("prove", "--list")
+    assert done.returncode == 0
+    assert "offline: The consumer is offline" in done.stdout
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for another process")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("moment", ["starting a private", "sending"])
+def test_an_interrupted_prove_leaves_nothing(shell: Any, number: int, moment: str) -> None:
+    """Ctrl-C and kill -9, while the node starts and while it works, leave no process."""
+    before = ours()
+    process = shell.start("prove", "--count", "500000")
+    for line in process.stderr:
+        if moment in line:
+            break
+    process.send_signal(number)
+    process.communicate(timeout=30)
+    assert process.returncode == (130 if number == signal.SIGINT else -signal.SIGKILL)
+    eventually(lambda: ours() <= before, "no process is left")
