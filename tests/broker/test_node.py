@@ -30,11 +30,13 @@ if TYPE_CHECKING:
     from rabbitproof.broker.install import Installation
 
 OWNER = """
-import json, sys
+import json, signal, sys
 from pathlib import Path
 from rabbitproof.broker.install import Installation
 from rabbitproof.broker.node import Node
 
+# A shell starts what it runs in the background with SIGINT ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 fields = json.loads(sys.argv[1])
 paths = {name: fields[name] and Path(fields[name]) for name in ("home", "erlang_root", "libraries")}
 installation = Installation(version=fields["version"], origin=fields["origin"], **paths)
@@ -259,6 +261,7 @@ def test_the_log_is_at_hand(quiet_node: Node) -> None:
 
 def test_a_killed_node_started_again_has_its_durable_messages(private_node: Node) -> None:
     put(private_node.url, b"survivor")
+    private_node.settle()
     pid, url = private_node.pid, private_node.url
     private_node.kill()
     assert private_node.pid is None
@@ -272,6 +275,7 @@ def test_a_killed_node_started_again_has_its_durable_messages(private_node: Node
 def test_a_node_can_be_killed_and_started_more_than_once(private_node: Node) -> None:
     for body in (b"one", b"two"):
         put(private_node.url, body)
+        private_node.settle()
         private_node.kill()
         private_node.start_again()
         assert take(private_node.url) == body
@@ -411,6 +415,7 @@ def test_a_node_that_is_not_owned_outlives_its_starter_and_keeps_its_data(
     assert node is not None
     assert (node.pid, node.url) == (ready["pid"], ready["url"])
     put(node.url, b"kept")
+    node.settle()
     node.kill()
     node.start_again()
     node.stop()

@@ -39,6 +39,10 @@ LIBRARIES = "libraries"
 _DEADLINE_S = 600.0
 """For one apt command; a slow line needs minutes for 34 MB."""
 
+_ROOM = 130_000_000
+"""Bytes that must be free: package lists 20 MB, packages 35 MB, unpacked 60 MB. apt itself retries
+for minutes on a full disk."""
+
 _OURS = re.compile(r"^(rabbitmq-server|erlang-[\w.+-]+)$")
 
 _INSTALLS = re.compile(r"^Inst (\S+)", re.MULTILINE)
@@ -71,6 +75,13 @@ def fetch(target: Path, note: Callable[[str], None]) -> None:
         with lock.held(target.with_suffix(".lock"), deadline_s=_DEADLINE_S):
             if target.exists():
                 return
+            free = shutil.disk_usage(target.parent).free
+            if free < _ROOM:
+                raise InstallError(
+                    f"RabbitMQ needs {_ROOM // 10**6} MB in {target.parent} and only"
+                    f" {free // 10**6} MB are free; make room there or name another folder with"
+                    " RABBITPROOF_CACHE."
+                )
             for stale in target.parent.glob(f"{target.name}.*.part"):
                 shutil.rmtree(stale, ignore_errors=True)  # of a fetch that was killed
             work = Path(tempfile.mkdtemp(".part", f"{target.name}.", target.parent))

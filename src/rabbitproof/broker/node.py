@@ -198,6 +198,15 @@ class Node:
         if not self._wait_gone(_STOP_S):
             raise NodeFailed(f"The node with pid {self.pid} outlived SIGKILL; end it by hand.")
 
+    def settle(self) -> None:
+        """Have the broker write what was declared so far to its disk; takes about 0.4 s.
+
+        RabbitMQ up to 4.2 confirms a declaration while it may still be in Mnesia's buffer: a node
+        killed within about 2 s forgets a durable queue with all its confirmed messages (measured,
+        3.10.8, one kill in six). Where metadata live in Khepri nothing needs to be done.
+        """
+        self.ctl("eval", "catch mnesia:sync_log().")
+
     def pause(self) -> None:
         """Stop the Erlang VM with SIGSTOP: connections stay open and nothing answers."""
         self._signal(_posix_signal("SIGSTOP"))
@@ -210,8 +219,7 @@ class Node:
         """Start a killed node again: same ports, same data, same name, same login."""
         if self.pid is not None:
             raise NodeFailed(f"The node runs already (pid {self.pid}); kill it first.")
-        if self._watchdog is None or self._watchdog.poll() is not None:
-            self._dismiss("end")
+        if self._watchdog is None:
             self._start_watchdog()
         try:
             self._boot(deadline_s)
@@ -284,14 +292,14 @@ class Node:
     def _boot(self, deadline_s: float) -> None:
         until = time.monotonic() + deadline_s
         self._logged = [_size(path) for path in self._logs()]
-        self._order(
-            "spawn",
-            argv=self._layout.server_command(),
-            env=self._marked_environment(),
-            cwd=str(self.directory),
-            out=str(self._layout.output),
-        )
-        pid = self._spawned(until)
+        pid = self._spawn(until)
+        if pid is None:  # somebody killed the watchdog, perhaps this very moment
+            self._dismiss("end")
+            watchdog.end_processes(self._layout.mark)
+            self._start_watchdog()
+            pid = self._spawn(until)
+        if pid is None:
+            raise NodeFailed("The node's watchdog ended twice; find out what kills processes here.")
         with contextlib.suppress(psutil.Error):  # it may have ended already; see below
             self._process = lease.Process.of(pid)
         ready = [self._speaks_amqp, self._has_management]
@@ -302,18 +310,27 @@ class Node:
                 ready.pop(0)
                 continue
             reply = self._reply(_POLL_S)
-            if reply.get("ended") == pid or "error" in reply:
+            if reply.get("ended") == pid or "gone" in reply:
                 status = reply.get("status", "unknown")
                 raise self._failure(f"RabbitMQ ended while it started (status {status})")
             if time.monotonic() > until:
                 raise self._failure(f"RabbitMQ was not ready within {deadline_s:g} s")
 
-    def _spawned(self, until: float) -> int:
-        """Return the pid of what was just ordered; the end of an earlier one may come first."""
-        while True:
+    def _spawn(self, until: float) -> int | None:
+        """Have the server started and return its pid; None when there is no watchdog to do it."""
+        self._order(
+            "spawn",
+            argv=self._layout.server_command(),
+            env=self._marked_environment(),
+            cwd=str(self.directory),
+            out=str(self._layout.output),
+        )
+        while True:  # the end of an earlier one may be reported first
             reply = self._reply(until - time.monotonic())
             if "started" in reply:
                 return int(reply["started"])
+            if "gone" in reply:
+                return None
             if "ended" not in reply:
                 raise NodeFailed(
                     f"RabbitMQ could not be started ({safe(str(reply.get('error', 'no answer')))});"
@@ -382,7 +399,7 @@ class Node:
         while self._process and self._process.find():
             if time.monotonic() > until:
                 return False
-            self._reply(_POLL_S)
+            time.sleep(_POLL_S)
         return True
 
     def _marked_environment(self) -> dict[str, str]:
@@ -470,9 +487,12 @@ class Node:
     def _reply(self, timeout_s: float) -> dict[str, Any]:
         """Return what the watchdog reports within the time, or an empty dict."""
         try:
-            return self._replies.get(timeout=max(timeout_s, 0.001))
+            reply = self._replies.get(timeout=max(timeout_s, 0.001))
         except queue.Empty:
             return {}
+        if "gone" in reply:
+            self._replies.put(reply)  # true from now on, whoever reads next
+        return reply
 
 
 def complaints(lines: Iterable[str], *, most: int = 6) -> list[str]:
@@ -551,7 +571,7 @@ def _forward(source: Any, replies: queue.SimpleQueue[dict[str, Any]]) -> None:
     with source:
         for line in source:
             replies.put(json.loads(line))
-    replies.put({"error": "the watchdog is gone"})
+    replies.put({"gone": True})
 
 
 def _lines(path: Path, *, skip: int = 0) -> list[str]:
