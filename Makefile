@@ -12,19 +12,28 @@ BIN := $(VENV)/Scripts
 else
 BIN := $(VENV)/bin
 endif
+# Makes `python -m rabbitproof` work in the virtual environment, without a build.
+LINK := $(BIN)/python -c 'import pathlib, sysconfig; \
+	pathlib.Path(sysconfig.get_path("purelib"), "rabbitproof.pth").write_text(str(pathlib.Path("src").resolve()))'
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --no-emit-index-url \
 	--custom-compile-command "make lock" pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench lock clean
+.PHONY: help demo test check pictures lock clean
 
 help:  ## list these commands
-	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.runtime  ## prove with 10,000 messages that a private RabbitMQ loses none
 	@echo "Starting a private RabbitMQ, sending 10,000 messages through it, and counting each of them."
-	@PYTHONPATH=src $(BIN)/python -m rabbitproof prove
+	@$(BIN)/python -m rabbitproof prove
+	@echo
+	@echo "Where to go next:"
+	@echo "  $(BIN)/python -m rabbitproof broker up       a private RabbitMQ on localhost:5672"
+	@echo "  $(BIN)/python src/producer.py --durable      10,000 messages into it"
+	@echo "  $(BIN)/python src/consumer.py --expect 10000 and out again; then kill -9 something"
+	@echo "  README.md                                    says the rest"
 
 test: $(VENV)/.dev  ## run every test
 	@$(BIN)/python -m pytest
@@ -35,8 +44,8 @@ check: $(VENV)/.dev  ## check style, types, imports and pinned versions
 	@$(BIN)/python -m mypy
 	@$(BIN)/python -m pytest -q tests/unit/test_requirements.py tests/unit/test_imports.py
 
-bench: $(VENV)/.dev  ## compare with other clients, side by side
-	@PYTHONPATH=src $(BIN)/python -m rabbitproof bench
+pictures: $(VENV)/.dev  ## record the pictures of the README from the real program
+	@$(BIN)/python docs/pictures/record.py
 
 lock:  ## pin every version anew, from the ranges in pyproject.toml (needs uv)
 	@command -v $(UV) >/dev/null || { echo "make lock needs uv; install it: https://docs.astral.sh/uv" >&2; exit 2; }
@@ -61,9 +70,11 @@ $(VENV)/.python:
 $(VENV)/.runtime: requirements.txt $(VENV)/.python
 	@echo "Installing what requirements.txt lists into $(VENV)."
 	@$(PIP) install --requirement requirements.txt
+	@$(LINK)
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.txt $(VENV)/.python
 	@echo "Installing what requirements-dev.txt lists into $(VENV)."
 	@$(PIP) install --requirement requirements-dev.txt
+	@$(LINK)
 	@touch $@
