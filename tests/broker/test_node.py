@@ -298,6 +298,15 @@ def test_a_paused_node_holds_its_connections_and_goes_on(private_node: Node) -> 
     assert take(private_node.url) == b"before"
 
 
+def test_a_paused_node_can_be_stopped_gracefully(cache: Path, installation: Installation) -> None:
+    with Node.start(installation) as node:
+        node.pause()
+        begun = time.monotonic()
+        node.stop(gracefully=True, deadline_s=50)
+        assert time.monotonic() - begun < 40  # it was not the deadline that ended it
+    assert leftovers(cache) == []
+
+
 def test_a_paused_node_can_be_stopped(cache: Path, installation: Installation) -> None:
     with Node.start(installation) as node:
         node.pause()
@@ -385,6 +394,16 @@ def test_what_a_killed_watchdog_could_not_remove_the_next_start_does(
     process.wait()
     assert psutil.pid_exists(ready["pid"])
     assert lease.collect(cache / "nodes") == [ready["mark"]]
+    assert leftovers(cache) == []
+
+
+def test_a_node_whose_watchdog_was_killed_leaves_nothing_either(
+    cache: Path, installation: Installation
+) -> None:
+    with Node.start(installation) as node:
+        known = lease.Lease.read(cache / "nodes" / f"{node.mark}.json")
+        assert known is not None
+        os.kill(known.watchdog.pid, signal.SIGKILL)
     assert leftovers(cache) == []
 
 

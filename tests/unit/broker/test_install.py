@@ -76,6 +76,18 @@ def test_the_wrapper_for_root_only_is_not_an_installation(bare: Path) -> None:
     assert found is None or bare not in found.home.parents
 
 
+@pytest.mark.parametrize("lacks", ["sbin/rabbitmq-env", "plugins"])
+def test_a_folder_that_lacks_a_part_is_no_server(
+    lacks: str, bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = server(tmp_path / "rabbitmq_server-4.0.0")
+    (home / lacks).rename(home / "elsewhere")
+    monkeypatch.setenv("RABBITMQ_HOME", str(home))
+    executable(bare / "erl")
+    found = install.find()
+    assert found is None or found.home != home
+
+
 def test_a_version_comes_from_the_plugins_where_the_folder_does_not_say(
     bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,6 +60,14 @@ def test_ports_are_all_different_and_those_asked_for() -> None:
     assert node._choose_ports(0, 0, tls=False).tls == 0
 
 
+def test_no_port_is_chosen_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    lowest = node._PORT_RANGE[0]
+    drawn = iter(number for number in range(lowest, lowest + 1000) for _ in range(2))
+    monkeypatch.setattr(node.random, "randint", lambda *_range: next(drawn))
+    ports = node._choose_ports(0, 0, tls=False)
+    assert len({ports.amqp, ports.management, ports.prometheus, ports.distribution}) == 4
+
+
 def test_a_taken_port_is_refused_with_the_option_that_changes_it() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
