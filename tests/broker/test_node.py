@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from rabbitproof.broker.install import Installation
 
 OWNER = """
-import json, signal, sys
+import contextlib, json, signal, sys
 from pathlib import Path
 from rabbitproof.broker.install import Installation
 from rabbitproof.broker.node import Node
@@ -43,9 +43,9 @@ installation = Installation(version=fields["version"], origin=fields["origin"], 
 owned = fields["owned"]
 directory = None if owned else Path(fields["directory"])
 node = Node.start(installation, owned=owned, directory=directory)
-print(json.dumps({"pid": node.pid, "mark": node.mark, "url": node.url}), flush=True)
-if owned:
-    with node:
+with node if owned else contextlib.nullcontext():
+    print(json.dumps({"pid": node.pid, "mark": node.mark, "url": node.url}), flush=True)
+    if owned:
         sys.stdin.read()
 """
 
