@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 def test_a_producer_survives_a_killed_broker(private_node: Node) -> None:
     """It reconnects, sends what was in doubt again, and ends with everything confirmed."""
-    sending = producer(private_node.url, 60_000)
+    drive(producer(private_node.url, 1))
+    private_node.settle()  # a queue that was just declared is not on disk yet
+    sending = producer(private_node.url, 60_000, purge=True)
     notes = []
     killed = False
     for event in sending.run():
@@ -40,6 +42,7 @@ def test_a_producer_survives_a_killed_broker(private_node: Node) -> None:
 def test_a_consumer_survives_a_killed_broker(private_node: Node) -> None:
     """It reconnects and goes on; what was unacknowledged comes again, nothing is missing."""
     drive(producer(private_node.url, 40_000))
+    private_node.settle()
     reading = consumer(private_node.url, expect=40_000, drain=True, idle_timeout=10)
     killed = False
     for event in reading.run():
