@@ -50,8 +50,8 @@ def test_the_reliability_test_of_the_demo(shell: Any, vhost: Any) -> None:
 
 def test_two_consumers_side_by_side_account_for_everything(shell: Any) -> None:
     """Two workers on 100,000 messages share them without loss or duplicate."""
-    first = shell.start("src/consumer.py", "--name", "A", "--idle-timeout", "4", "--json")
-    second = shell.start("src/consumer.py", "--name", "B", "--idle-timeout", "4", "--json")
+    first = shell.start("src/consumer.py", "--name", "A", "--idle-timeout", "3", "--json")
+    second = shell.start("src/consumer.py", "--name", "B", "--idle-timeout", "3", "--json")
     for one in (first, second):
         assert one.stderr is not None
         for line in one.stderr:
@@ -151,7 +151,7 @@ def _queue_exists(url: str) -> bool:
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for another process")
 def test_ctrl_c_returns_unacknowledged_messages(shell: Any, vhost: Any) -> None:
     """Interrupted, a consumer exits with 130; what it did not acknowledge is in the queue."""
-    shell.run("produce", "--count", "100000", "--durable", "--audit-queue", "")
+    shell.run("produce", "--count", "40000", "--durable", "--audit-queue", "")
     process = shell.start("consume", "--prefetch", "50", "--progress-every", "1000")
     for line in process.stderr:
         if "consumed 5000 " in line:
@@ -164,9 +164,9 @@ def test_ctrl_c_returns_unacknowledged_messages(shell: Any, vhost: Any) -> None:
     rest = re.search(r"\] (\d+) of these were not acknowledged", err)
     back = int(rest[1]) if rest else 0
     eventually(
-        lambda: ready(vhost.url, "work.queue") >= 100_000 - consumed, "all is back in the queue"
+        lambda: ready(vhost.url, "work.queue") >= 40_000 - consumed, "all is back in the queue"
     )
-    assert ready(vhost.url, "work.queue") <= 100_000 - consumed + back
+    assert ready(vhost.url, "work.queue") <= 40_000 - consumed + back
 
 
 def test_nobody_there(shell: Any) -> None:

