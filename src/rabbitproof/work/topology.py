@@ -8,6 +8,7 @@ wanted.
 from __future__ import annotations
 
 import re
+import shlex
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -143,9 +144,10 @@ def _inequivalent(error: PreconditionFailed, name: str) -> PreconditionFailed:
         keep = f"{'leave out' if there in _NOT_SET else 'add'} {_FLAGS[arg]}"
     else:
         keep = "declare it the same way"
+    typed = shlex.quote(safe(name))
     delete = (
-        f"delete it with its messages (`rabbitmqctl delete_queue {safe(name)}`, or "
-        f"`rabbitproof broker ctl delete_queue {safe(name)}`) and run this again"
+        f"delete it with its messages (`rabbitmqctl delete_queue {typed}`, or "
+        f"`rabbitproof broker ctl delete_queue {typed}`) and run this again"
         if what == "queue"
         else "delete it and run this again"
     )
