@@ -139,15 +139,15 @@ def test_several_addresses_are_tried_in_turn(vhost: Any) -> None:
         assert connection.address == address
 
 
-def test_an_alarm_blocks_publishing_and_its_end_releases_it(private_node: Node) -> None:
+def test_an_alarm_blocks_publishing_and_its_end_releases_it(tls_node: Node) -> None:
     """A producer under a memory alarm waits, says why, and ends with everything confirmed."""
-    drive(producer(private_node.url, 10))
-    private_node.ctl("set_vm_memory_high_watermark", "0.00001")
-    sending = producer(private_node.url, 3000)
+    drive(producer(tls_node.url, 10))
+    tls_node.ctl("set_vm_memory_high_watermark", "0.00001")
+    sending = producer(tls_node.url, 3000)
     said = []
     for event in sending.run():
         if isinstance(event, Advanced) and event.blocked and not said:
             said.append(event.blocked)
-            private_node.ctl("set_vm_memory_high_watermark", "0.6")
+            tls_node.ctl("set_vm_memory_high_watermark", "0.6")
     assert said == ["low on memory"]
     assert sending.summary().published == 3000

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
+from rabbitproof.broker.node import Node
 from rabbitproof.model import Advanced, Note
 from support import consumer, drive, producer, ready
 
 if TYPE_CHECKING:
-    from rabbitproof.broker.node import Node
+    from collections.abc import Iterator
+
+    from rabbitproof.broker.install import Installation
+
+
+@pytest.fixture(scope="module")
+def private_node(installation: Installation) -> Iterator[Node]:
+    """One node for this file: it is up again when a test ends."""
+    with Node.start(installation) as started:
+        yield started
 
 
 def test_a_producer_survives_a_killed_broker(private_node: Node) -> None:
@@ -41,7 +53,7 @@ def test_a_producer_survives_a_killed_broker(private_node: Node) -> None:
 
 def test_a_consumer_survives_a_killed_broker(private_node: Node) -> None:
     """It reconnects and goes on; what was unacknowledged comes again, nothing is missing."""
-    drive(producer(private_node.url, 40_000))
+    drive(producer(private_node.url, 40_000, purge=True))
     private_node.settle()
     reading = consumer(private_node.url, expect=40_000, drain=True, idle_timeout=10)
     killed = False
