@@ -203,6 +203,19 @@ def test_other_consumers_make_gaps_meaningless(vhost: Any) -> None:
         assert drive(consumer(vhost.url, idle_timeout=0.5)).missing is None
 
 
+def test_a_consumer_that_left_made_gaps_meaningless_too(vhost: Any) -> None:
+    """Somebody who consumed when we began and is gone at the end counts as well."""
+    drive(producer(vhost.url, 10))
+    reading = consumer(vhost.url, idle_timeout=0.5)
+    with witness(vhost.url) as channel:
+        channel.basic_qos(prefetch_count=1)
+        channel.basic_consume("work.queue", lambda *_: None)
+        events = reading.run()
+        assert any(isinstance(event, Started) for event in events)
+    list(events)
+    assert reading.summary().missing is None
+
+
 def test_rejected_messages_are_dropped_and_requeued_ones_come_again(vhost: Any) -> None:
     """The two experiments do what they are called."""
     drive(producer(vhost.url, 50))

@@ -101,6 +101,24 @@ def test_meddling_is_found(
         assert found.lost_ids == tuple(f"0a1b2c3d-4e5f-8001-8000-{n:012x}" for n in (1, 2, 3))
 
 
+def test_a_message_stolen_before_the_count_breaks_the_claim(node: Any, vhost: Any) -> None:
+    """Both queues have to hold exactly what was confirmed before a consumer starts."""
+    address = parse(vhost.url)
+    login = replace(address[0], vhost="/")
+    run = "0a1b2c3d4e5f"
+    with place.shared(address, node.management_url, login, topology(), run, lambda _: None) as here:
+        trial = Trial(scenario.find("offline"), here, run, 100)
+        for event in trial.run():
+            if isinstance(event, Step) and "confirmed in" in event.text:
+                with witness(here.addresses[0].url()) as channel:
+                    _, properties, body = channel.basic_get("audit.queue", auto_ack=True)
+                    channel.basic_publish("", "work.queue", body, properties)
+    assert trial.result is not None
+    reasons = trial.result.verdict.reasons
+    for name, count in (("work.queue", 101), ("audit.queue", 99)):
+        assert any(f"{name} held {count} Ready messages before" in reason for reason in reasons)
+
+
 def test_nothing_is_left_behind_where_no_vhost_may_be_made(vhost: Any) -> None:
     """Without the Management API a trial uses names of its own and removes them."""
     with witness(vhost.url) as channel:
