@@ -213,3 +213,86 @@ class TrialResult:
     """Each claim of the scenario as a sentence that is true, and whether the claim held."""
     environment: dict[str, Any]
     """Versions and topology, ready for JSON."""
+
+
+# --- bench ------------------------------------------------------------------------------------
+
+
+Role = Literal["publish", "consume"]
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One client that did one job once."""
+
+    topology: str
+    role: Role
+    client: str
+    round: int
+    """From 1."""
+    messages: int
+    seconds: float
+    """Publishing: from the first publish to the last confirm (without confirms: until the broker
+    answered the close of the channel). Consuming: from basic.consume to the last ack."""
+    cpu_seconds: float
+    """What the client itself used of the processors in that time, start-up left out."""
+    peak_bytes: int
+    """Most memory that the client's process ever held."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """A figure over several rounds."""
+
+    low: float
+    median: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """One of those that are compared."""
+
+    name: str
+    version: str
+    confirms: bool
+    """Whether it publishes with confirms."""
+    note: str = ""
+    """Where its work differs from that of the others. A whole sentence, or nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One client in one role on one topology, over all rounds."""
+
+    topology: str
+    role: Role
+    client: str
+    rounds: int
+    messages: int
+    """Of one round."""
+    per_s: Spread
+    of_ceiling: Spread | None
+    """Its rate over the wire ceiling's in the same round; None for the ceiling itself."""
+    of_java: Spread | None
+    """Its rate over the official Java client's in the same round; None where that did not run,
+    and for itself."""
+    cpu_us: Spread
+    """Microseconds of CPU a message."""
+    peak_bytes: int
+    """The most of all rounds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A bench carried out: what was measured, and what follows from it."""
+
+    clients: tuple[Client, ...]
+    """In the order of the table."""
+    skipped: tuple[str, ...]
+    """Which clients did not take part, and what would help. Whole sentences."""
+    rows: tuple[Row, ...]
+    measurements: tuple[Measurement, ...]
+    """In the order in which they were taken."""
+    environment: dict[str, Any]
+    """Versions, machine, window, prefetch, size of a body; ready for JSON."""
