@@ -114,6 +114,8 @@ class Produced:
     """Messages in the work queue after the last confirm; None when that can't be read."""
     seconds: float
     """From the first publish to the last confirm."""
+    cpu_seconds: float
+    """What this process used of the processors in that time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,8 @@ class Consumed:
     expected: int | None
     seconds: float
     """From basic.consume to the last acknowledgement."""
+    cpu_seconds: float
+    """What this process used of the processors in that time."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -209,6 +209,15 @@ class Connection:
         """Close the socket without a word. Unacknowledged deliveries return to their queues."""
         self._drop()
 
+    def detach(self) -> socket.socket:
+        """Give away the socket, not blocking, and be closed: for measuring the bare wire.
+
+        Call it when nothing is under way; heartbeats are the new owner's business.
+        """
+        self._selector.close()
+        self._failure = ConnectionLost("The connection was given away; open a new one.")
+        return self._socket
+
     def __enter__(self) -> Self:
         return self
 

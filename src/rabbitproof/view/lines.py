@@ -79,6 +79,7 @@ def as_object(end: Produced | Consumed) -> dict[str, Any]:
     """Return an end as what ``--json`` prints: the closing lines' names, time in seconds."""
     out = asdict(end)
     out["time_s"] = round(out.pop("seconds"), 6)
+    out["cpu_s"] = round(out.pop("cpu_seconds"), 6)
     if "ready" in out:
         out["in_queue_ready"] = out.pop("ready")
     return out

@@ -24,6 +24,7 @@ from rabbitproof.model import Advanced, Consumed, Note, Queue, Started
 from rabbitproof.proof.ledger import QueueReceipts
 from rabbitproof.text import safe
 from rabbitproof.work import topology as wiring
+from rabbitproof.work.cpu import Cpu
 from rabbitproof.work.inspect import foreign_sample, sample
 from rabbitproof.work.link import GIVE_UP_S, reopen
 
@@ -95,6 +96,7 @@ class Consumer:
     _started: float | None = None
     _active: float = 0.0
     """When something came last, or the connection came back (monotonic seconds)."""
+    _cpu: Cpu = field(default_factory=Cpu)
     _acked: float = 0.0
     """When the last acknowledgement went out."""
 
@@ -105,9 +107,12 @@ class Consumer:
             yield from self._subscribe()
             yield Started()
             self._started = self._active = self._acked = time.monotonic()
+            self._cpu.begin()
             while True:
                 try:
                     yield from self._pump()
+                    self._answer()
+                    self._cpu.end()
                     self._finish()
                     break
                 except ConnectionLost as failure:
@@ -129,6 +134,7 @@ class Consumer:
             foreign=receipts.foreign,
             expected=self.task.expect,
             seconds=0.0 if began is None else self._acked - began,
+            cpu_seconds=self._cpu.seconds,
         )
 
     @property

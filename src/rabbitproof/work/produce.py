@@ -32,6 +32,7 @@ from rabbitproof.identity import id_prefix, identify
 from rabbitproof.model import Advanced, Produced, Started
 from rabbitproof.proof.ledger import Outcomes
 from rabbitproof.work import topology as wiring
+from rabbitproof.work.cpu import Cpu
 from rabbitproof.work.link import GIVE_UP_S, reopen
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ class Producer:
         self._refusing_since: float | None = None
         self._started: float | None = None
         self._started_wall = 0
+        self._cpu = Cpu()
         self._last_answer = 0.0
         self._marked = 0
         self._blocked: str | None = None
@@ -117,6 +119,7 @@ class Producer:
             self._begin()
             yield Started()
             self._started, self._started_wall = time.monotonic(), time.time_ns()
+            self._cpu.begin()
             self._last_answer = self._started
             while True:
                 try:
@@ -124,6 +127,7 @@ class Producer:
                     break
                 except ConnectionLost as failure:
                     yield from self._recover(failure)
+            self._cpu.end()
             with contextlib.suppress(ConnectionLost):  # every outcome is known by now
                 self.ready = wiring.ready_count(self._open, self.task.topology.work.name)
             self._open.close()
@@ -149,6 +153,7 @@ class Producer:
             confirms=task.confirms,
             ready=self.ready,
             seconds=0.0 if began is None else self._last_answer - began,
+            cpu_seconds=self._cpu.seconds,
         )
 
     # --- before and after ---

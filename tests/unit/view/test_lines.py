@@ -11,10 +11,12 @@ from rabbitproof.view import lines
 SENT = Produced(
     run="0a1b2c3d4e5f", producer=1, attempted=10_000, published=9_990, nacked=4, returned=5,
     in_doubt=1, resent=7, confirms=True, ready=9_990, seconds=0.4213,
+    cpu_seconds=0.05,
 )  # fmt: skip
 TAKEN = Consumed(
     consumed=10_000, unique=9_998, redelivered=3, duplicates=1, missing=0, corrupt=0, foreign=2,
     expected=10_000, seconds=0.3149,
+    cpu_seconds=0.04,
 )  # fmt: skip
 SHOWN = Sample(1, "id-1", "alice", "1", "Hello World")
 
