@@ -20,7 +20,7 @@ LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --no-emit-in
 	--custom-compile-command "make lock" pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check pictures lock clean
+.PHONY: help demo test check bench pictures lock clean
 
 help:  ## list these commands
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ check: $(VENV)/.dev  ## check style, types, imports and pinned versions
 	@$(BIN)/python -m ruff format --check
 	@$(BIN)/python -m mypy
 	@$(BIN)/python -m pytest -q tests/unit/test_requirements.py tests/unit/test_imports.py
+
+bench: $(VENV)/.dev  ## compare with the wire ceiling and other clients (half an hour; --quick: one minute)
+	@$(BIN)/python -m rabbitproof bench $(BENCH)
 
 pictures: $(VENV)/.dev  ## record the pictures of the README from the real program
 	@$(BIN)/python docs/pictures/record.py

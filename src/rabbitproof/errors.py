@@ -22,9 +22,10 @@
     ├── Overdue                     something did not happen before its deadline
     ├── ManagementError             the Management API did not do what it was asked
     │   └── ManagementUnreachable
-    └── NodeError                   a private node could not be provided
-        ├── InstallError              no RabbitMQ here, and it could not be fetched
-        └── NodeFailed                RabbitMQ is here but the node did not start
+    ├── NodeError                   a private node could not be provided
+    │   ├── InstallError              no RabbitMQ here, and it could not be fetched
+    │   └── NodeFailed                RabbitMQ is here but the node did not start
+    └── BenchFailed                 a client that is compared could not be measured
 
 Rules: an error's text is a sentence, and it ends in what to do. A class's docstring is the
 text used when none is given. Exit codes are not decided here but in ``cli/exits.py``. A
@@ -135,3 +136,7 @@ class InstallError(NodeError):
 
 class NodeFailed(NodeError):
     """The private RabbitMQ node did not start; its log says why."""
+
+
+class BenchFailed(RabbitproofError):
+    """A client could not be measured; see what it said, and leave it out with --clients."""

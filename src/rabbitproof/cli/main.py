@@ -23,6 +23,7 @@ COMMANDS = {
     "produce": "Send messages; count what the broker confirmed.",
     "consume": "Receive messages; count what is missing or came twice.",
     "prove": "Run a scenario, end in a verdict over every message.",
+    "bench": "Compare this client with the wire ceiling and with other clients.",
     "broker": "Start, stop and inspect a private RabbitMQ.",
 }
 """Name and summary of each command; its options are in ``cli/<name>.py``."""

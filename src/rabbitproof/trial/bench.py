@@ -1,0 +1,427 @@
+"""A bench: our client beside the wire ceiling and other clients, on one node, in one run.
+
+Every measurement is a process of its own, started on queues that were just made, and does the
+same work: the same topology, persistence, properties, window or prefetch, every message id
+recorded. Rounds are interleaved so that drift hits all alike, and their order is balanced
+(``order``). Our own figures come from the commands that users run, with ``--json``.
+
+A client that fails is left out with its own words; ours and the ceiling must not fail. Before a
+figure counts, the broker is asked whether the messages really are where they should be.
+
+Yields progress, prints nothing. Refuses to do arithmetic (``figures``) and to know how another
+client is written (``peers``).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import psutil
+
+from rabbitproof import __version__
+from rabbitproof.amqp import methods
+from rabbitproof.errors import BenchFailed, UsageError
+from rabbitproof.identity import new_run
+from rabbitproof.model import Client, Comparison, Measurement, Note, Step
+from rabbitproof.text import safe
+from rabbitproof.trial import order
+from rabbitproof.trial.figures import compare
+from rabbitproof.trial.peers import catalogue
+from rabbitproof.trial.peers.catalogue import Peer
+from rabbitproof.work import topology as wiring
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from rabbitproof.model import Progress, Role, Topology
+    from rabbitproof.trial.place import Place
+
+OURS: Final = "rabbitproof"
+CEILING: Final = "ceiling"
+JAVA: Final = "java"
+CLIENTS: Final = (CEILING, OURS, *catalogue.NAMES)
+"""In the order of the table."""
+TOPOLOGIES: Final = {
+    "classic": ("classic", "classic", False),
+    "lazy": ("classic", "classic", True),
+    "quorum": ("quorum", "stream", False),
+}
+"""Name -> type of the work queue, type of the audit queue, lazy."""
+ROLES: Final[tuple[Role, ...]] = ("publish", "consume")
+
+WINDOW: Final = 20_000
+PREFETCH: Final = 5_000
+"""What SEED's stress test and PerfTest-like set-ups use; the same for every client."""
+_SHARE: Final = {"pika": 0.5, "pika-confirms": 0.04, "aio-pika": 0.2}
+"""Of the messages, for clients so slow that they would take most of the time of a bench."""
+_LEAST: Final = 1_000
+
+_PLAIN_RATE: Final = 500.0
+"""Messages a second; slower than the slowest client here, for deadlines."""
+_SAMPLE_S: Final = 0.05
+"""How often a process's memory is looked at; its peak only grows, so the last look is right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a bench is asked to do."""
+
+    topologies: tuple[str, ...] = tuple(TOPOLOGIES)
+    clients: tuple[str, ...] = CLIENTS
+    count: int = 100_000
+    rounds: int = 5
+    """At least so many; where it has to, a round more, so that the order is balanced."""
+    balanced: bool = True
+    window: int = WINDOW
+    prefetch: int = PREFETCH
+
+    def __post_init__(self) -> None:
+        for what, given, known in (
+            ("--topology", self.topologies, tuple(TOPOLOGIES)),
+            ("--clients", self.clients, CLIENTS),
+        ):
+            for name in given:
+                if name not in known:
+                    raise UsageError(
+                        f"{what} does not know '{safe(name)}'; it knows {', '.join(known)}."
+                    )
+
+    def messages(self, client: str) -> int:
+        """How many messages one measurement of a client has."""
+        return max(min(self.count, _LEAST), int(self.count * _SHARE.get(client, 1.0)))
+
+
+@dataclass(slots=True)
+class Bench:
+    """One bench on one place. ``run`` does it; ``result`` is there afterwards."""
+
+    plan: Plan
+    place: Place
+    folder: Path
+    """Where other clients may be compiled."""
+    result: Comparison | None = None
+    _peers: dict[str, Peer] = field(default_factory=dict)
+    _skipped: list[str] = field(default_factory=list)
+    _measured: list[Measurement] = field(default_factory=list)
+
+    def run(self) -> Iterator[Progress]:
+        """Carry it out."""
+        if self.place.addresses[0].tls is not None:
+            raise UsageError("bench measures plain AMQP; name an amqp:// URL with --url.")
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        yield from self._find()
+        steps = [
+            (topology, role, number, client)
+            for topology in self.plan.topologies
+            for role in ROLES
+            for number, row in enumerate(self._rounds(role), 1)
+            for client in row
+        ]
+        yield Step(f"{len(steps)} measurements of up to {self.plan.count:,} messages")
+        for done, (topology, role, number, client) in enumerate(steps, 1):
+            if client not in self._peers:
+                continue  # it failed before
+            head = f"{done}/{len(steps)} {topology}, {role}, round {number}, {client}"
+            try:
+                found = self._measure(topology, role, number, client)
+            except BenchFailed as failure:
+                if client in (OURS, CEILING):
+                    raise
+                self._drop(client, str(failure))
+                yield Note(str(failure))
+                continue
+            self._measured.append(found)
+            rate = found.messages / found.seconds
+            yield Step(f"{head}: {rate:,.0f} msg/s", done=True)
+        clients = tuple(self._peers[name].client for name in CLIENTS if name in self._peers)
+        self.result = Comparison(
+            clients=clients,
+            skipped=tuple(self._skipped),
+            rows=compare(self._measured, clients, CEILING, JAVA),
+            measurements=tuple(self._measured),
+            environment=self._environment(started),
+        )
+
+    # --- who takes part ---
+
+    def _find(self) -> Iterator[Progress]:
+        """Find the clients that were asked for; ours and the ceiling always take part."""
+        for name in CLIENTS:
+            found: Peer | str
+            if name == CEILING:
+                found = _CEILING
+            elif name == OURS:
+                found = _OURS
+            elif name not in self.plan.clients:
+                continue
+            else:
+                found = catalogue.find(name, self.folder)
+            if isinstance(found, str):
+                self._skipped.append(found)
+                yield Note(found)
+            else:
+                self._peers[name] = found
+
+    def _rounds(self, role: Role) -> list[list[str]]:
+        takes_part = [
+            name
+            for name, peer in self._peers.items()
+            if (peer.publish if role == "publish" else peer.consume)
+        ]
+        rounds = self.plan.rounds
+        if self.plan.balanced:
+            whole = order.whole_design(len(takes_part))
+            rounds = -(-rounds // whole) * whole
+        return order.rounds(takes_part, rounds)
+
+    def _drop(self, client: str, why: str) -> None:
+        del self._peers[client]
+        self._measured = [one for one in self._measured if one.client != client]
+        self._skipped.append(why)
+
+    # --- one measurement ---
+
+    def _measure(self, topology: str, role: Role, number: int, client: str) -> Measurement:
+        wanted = self._topology(topology)
+        count = self.plan.messages(client)
+        self._make(wanted)
+        if role == "consume":
+            _start(_OURS, self._job("publish", wanted, count))
+            self._require(wanted, count, OURS)
+        report, peak = _start(self._peers[client], self._job(role, wanted, count))
+        self._require(wanted, count if role == "publish" else 0, client)
+        unique = report.get("unique")
+        if role == "consume" and unique is not None and unique != count:
+            raise BenchFailed(
+                f"{client} recorded {unique} distinct messages of {count}; it is left out: its "
+                "figures would be wrong."
+            )
+        return Measurement(
+            topology=topology,
+            role=role,
+            client=client,
+            round=number,
+            messages=count,
+            seconds=float(report["seconds"]),
+            cpu_seconds=float(report["cpu_seconds"]),
+            peak_bytes=peak,
+        )
+
+    def _job(self, role: Role, topology: Topology, count: int) -> Job:
+        address = self.place.addresses[0]
+        return Job(
+            role=role,
+            url=address.url(),
+            exchange=topology.exchange,
+            routing_key=topology.routing_key,
+            queue=topology.work.name,
+            count=count,
+            window=self.plan.window,
+            prefetch=self.plan.prefetch,
+        )
+
+    def _topology(self, name: str) -> Topology:
+        work, audit, lazy = TOPOLOGIES[name]
+        base = self.place.topology
+        if base.audit is None:
+            raise AssertionError("a bench has an audit queue")
+        return replace(
+            base,
+            work=replace(base.work, kind=work, durable=True, lazy=lazy),
+            audit=replace(base.audit, kind=audit, durable=True, lazy=lazy),
+        )
+
+    def _make(self, topology: Topology) -> None:
+        """Delete the queues and declare them again: every client starts from empty ones."""
+        with self.place.connect("RabbitMQ Bench") as connection:
+            channel = connection.open_channel()
+            for queue in topology.queues:
+                connection.call(channel, methods.QueueDelete(queue=queue.name))
+            for _ in wiring.declare(connection, channel, topology):
+                pass
+
+    def _require(self, topology: Topology, count: int, client: str) -> None:
+        """See that the work queue holds what it should: a wrong table is worse than none."""
+        with self.place.connect("RabbitMQ Bench") as connection:
+            channel = connection.open_channel()
+            there = wiring.settled_count(connection, channel, topology.work, count)
+        if there != count:
+            raise BenchFailed(
+                f"After {client} the work queue holds {there} messages instead of {count}; it is "
+                "left out: its figures would be wrong."
+            )
+
+    def _environment(self, started: str) -> dict[str, Any]:
+        with self.place.connect("RabbitMQ Bench") as connection:
+            server = connection.server_properties
+        return {
+            "rabbitproof": __version__,
+            "started": started,
+            "rabbitmq": safe(str(server.get("version", "?"))),
+            "erlang": safe(str(server.get("platform", "?"))).removeprefix("Erlang/OTP "),
+            "python": platform.python_version(),
+            "machine": f"{psutil.cpu_count()} × {_processor()}, {platform.system()} "
+            f"{platform.release()}",
+            "broker": self.place.where,
+            "count": self.plan.count,
+            "window": self.plan.window,
+            "prefetch": self.plan.prefetch,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One measurement, as a client's process is told."""
+
+    role: Role
+    url: str
+    exchange: str
+    routing_key: str
+    queue: str
+    count: int
+    window: int
+    prefetch: int
+
+    @property
+    def deadline(self) -> float:
+        """Seconds after which something must be wrong."""
+        return 60.0 + self.count / _PLAIN_RATE
+
+
+def _start(peer: Peer, job: Job) -> tuple[dict[str, Any], int]:
+    """Run a client's process to its end; return its figures and its peak memory in bytes."""
+    name = peer.client.name
+    command = _own(job) if name == OURS else [*peer.command, *_flags(job)]
+    # By the environment, because a command line with a password in it is everybody's to read.
+    environment = os.environ | {"RABBITMQ_URL": job.url}
+    source = str(Path(__file__).parents[2])
+    path = environment.get("PYTHONPATH")
+    environment["PYTHONPATH"] = source if path is None else os.pathsep.join((source, path))
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        try:
+            out, errors, peak = _watch(process, job.deadline)
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode != 0:
+        said = (errors.strip() or out.strip() or "nothing was said").splitlines()[-1]
+        raise BenchFailed(f"{name} failed and is left out: {safe(said, 300)}")
+    try:
+        report = json.loads(out.splitlines()[-1])
+    except (ValueError, IndexError):
+        raise BenchFailed(f"{name} printed no figures and is left out.") from None
+    if name == OURS:
+        report = {
+            "seconds": report["time_s"],
+            "cpu_seconds": report["cpu_s"],
+            "unique": report.get("unique"),
+        }
+    return report, peak
+
+
+def _watch(process: subprocess.Popen[str], deadline: float) -> tuple[str, str, int]:
+    """Wait for the end of a process; return what it printed and its peak memory in bytes."""
+    end = time.monotonic() + deadline
+    peak = 0
+    while True:
+        peak = max(peak, _peak(process.pid))
+        try:
+            out, errors = process.communicate(timeout=_SAMPLE_S)
+        except subprocess.TimeoutExpired:
+            if time.monotonic() > end:
+                raise BenchFailed(
+                    f"A client was not done within {deadline:.0f} s and is left out; look at the "
+                    "broker's alarms, or make --count smaller."
+                ) from None
+        else:
+            return out, errors, peak
+
+
+def _peak(pid: int) -> int:
+    """Return the most memory, in bytes, that a process has held so far; 0 when it is gone.
+
+    Linux knows the peak; elsewhere it is the highest of our looks. ``ru_maxrss`` would not do: it
+    includes what the parent held when it started the process.
+    """
+    with suppress(OSError, ValueError, IndexError):
+        for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    with suppress(psutil.Error):
+        return int(psutil.Process(pid).memory_info().rss)
+    return 0
+
+
+def _flags(job: Job) -> list[str]:
+    return [
+        job.role,
+        *("--exchange", job.exchange),
+        *("--routing-key", job.routing_key),
+        *("--queue", job.queue),
+        *("--count", str(job.count)),
+        *("--window", str(job.window)),
+        *("--prefetch", str(job.prefetch)),
+        *("--run", new_run()),
+        *("--deadline", str(job.deadline)),
+    ]
+
+
+def _own(job: Job) -> list[str]:
+    """Return the command that a user would type."""
+    start = [sys.executable, "-m", "rabbitproof"]
+    if job.role == "publish":
+        return [
+            *(*start, "produce", "--no-declare", "--durable", "--json"),
+            *("--exchange", job.exchange),
+            *("--routing-key", job.routing_key),
+            *("--queue", job.queue),
+            *("--count", str(job.count)),
+            *("--window", str(job.window)),
+        ]
+    return [
+        *(*start, "consume", "--json"),
+        *("--queue", job.queue),
+        *("--expect", str(job.count)),
+        *("--prefetch", str(job.prefetch)),
+    ]
+
+
+_OURS: Final = Peer(Client(OURS, __version__, confirms=True), True, True, ())
+_CEILING: Final = Peer(
+    Client(
+        CEILING,
+        __version__,
+        confirms=True,
+        note="The wire ceiling: replays encoded bytes, counts without parsing, records nothing.",
+    ),
+    True,
+    True,
+    (sys.executable, "-m", "rabbitproof.trial.ceiling"),
+)
+
+
+def _processor() -> str:
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def select(names: str | None, known: Sequence[str]) -> tuple[str, ...]:
+    """Return the names in a list separated by commas; all known ones without a list."""
+    if names is None:
+        return tuple(known)
+    return tuple(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
