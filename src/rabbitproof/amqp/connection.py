@@ -20,6 +20,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from rabbitproof.amqp.gather import LONGEST_S, Gather
 from rabbitproof.amqp.session import (
     ChannelEnded,
     ConnectionEnded,
@@ -118,6 +119,9 @@ class Connection:
         self._mask = selectors.EVENT_READ
         self._selector.register(self._socket, self._mask)
         self._heart = _Heart(0, time.monotonic())
+        self._gather: Gather | None = None
+        self._gathering = False
+        """Whether the kernel has been asked to announce no less than ``_gather.least`` bytes."""
         try:
             self._open(deadline)
         except BaseException:
@@ -147,6 +151,18 @@ class Connection:
         self._answer(channel, "Channel.Open", CALL_TIMEOUT)
         return channel
 
+    def gather(self, least: int) -> None:
+        """From now on, let ``least`` bytes come together while there is much to read.
+
+        Saves most of the cost of reading. Ask for less than what the broker sends before it
+        waits for an answer of ours. Where the system can't do it, nothing changes.
+        """
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+        except OSError:  # Windows
+            return
+        self._gather = Gather(least)
+
     def call(self, channel: int, method: Frame, timeout: float = CALL_TIMEOUT) -> Any:
         """Send a synchronous method and return the broker's answer, a pamqp frame.
 
@@ -171,6 +187,7 @@ class Connection:
         """Let at most ``timeout`` seconds pass and return what happened, perhaps nothing.
 
         Returns at once when there are events, or when the kernel took bytes of the backlog.
+        While bytes are gathered, it may take 2 ms longer.
         """
         if self._events:
             events = list(self._events)
@@ -330,11 +347,22 @@ class Connection:
         # TLS may hold bytes that are decrypted already: the kernel will not announce those.
         hidden = isinstance(self._socket, ssl.SSLSocket) and self._socket.pending() > 0
         wait = 0.0 if hidden else max(0.0, min(timeout, self._heart.next(now) - now))
-        for _, ready in self._selector.select(wait):
+        gather = None if hidden else self._gather
+        if gather is not None:
+            wait = self._before(gather, wait)
+        found = self._selector.select(wait)
+        readable = hidden
+        for _, ready in found:
             if ready & selectors.EVENT_WRITE:
                 self._flush()
-            hidden = hidden or bool(ready & selectors.EVENT_READ)
-        if hidden and self._failure is None:
+            readable = readable or bool(ready & selectors.EVENT_READ)
+        if gather is not None and gather.active:
+            if readable:
+                gather.enough()
+            elif not found:
+                gather.in_vain()
+                readable = True  # there may be some bytes all the same, fewer than asked for
+        if readable and self._failure is None:
             self._read()
         # Only now: after a long pause of our own, what the peer sent is still to be read.
         if self._heart.dead(time.monotonic()):
@@ -342,6 +370,14 @@ class Connection:
                 f"The broker at {self._where} sent nothing for {2 * self._heart.interval} s "
                 "(missed heartbeats); check it and the network in between."
             )
+
+    def _before(self, gather: Gather, wait: float) -> float:
+        """Ask the kernel for more or fewer bytes at once; return how long to wait for them."""
+        if gather.active != self._gathering:
+            self._gathering = gather.active
+            least = gather.least if gather.active else 1
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, least)
+        return LONGEST_S if gather.active else wait
 
     def _read(self) -> None:
         try:
@@ -354,7 +390,10 @@ class Connection:
         if not data:
             self._lose(_lost(self._where, None))
             return
-        self._heart.received(time.monotonic())
+        now = time.monotonic()
+        self._heart.received(now)
+        if self._gather is not None:
+            self._gather.read(len(data), now)
         try:
             self._take(self._session.receive(data))
         except ProtocolError as error:

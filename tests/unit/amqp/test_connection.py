@@ -598,3 +598,44 @@ def test_closing_gives_up_on_a_peer_that_does_not_answer() -> None:
         connection.close(0.1)
         assert time.monotonic() - began < LIMIT / 2
         assert connection.closed
+
+
+def test_what_comes_fast_is_gathered_and_what_comes_last_is_not_kept() -> None:
+    """Few wake-ups for many pieces, and every confirm arrives although too few bytes are left."""
+    total, piece = 20_000, 10
+
+    def script(client: Peer) -> None:
+        # Many first, so that it begins to gather; then small pieces; the last ones by themselves.
+        client.say(b"".join(ack(tag) for tag in range(1, total // 2 + 1)))
+        for start in range(total // 2 + 1, total + 1, piece):
+            client.say(b"".join(ack(tag) for tag in range(start, start + piece)))
+        client.wait_for_end()
+
+    with connected(script) as connection:
+        connection.gather(8 * 1024)
+        seen: list[int] = []
+        deadline = time.monotonic() + LIMIT
+        while len(seen) < total and time.monotonic() < deadline:
+            for event in connection.wait(0.5):
+                seen += event.singles  # type: ignore[union-attr]
+    assert seen == list(range(1, total + 1))
+
+
+def test_a_socket_that_was_given_away_is_the_new_owners() -> None:
+    """It does not wait by itself; the connection is closed and does not close it."""
+
+    def script(client: Peer) -> None:
+        assert client.read(5) == b"hello"
+        client.say(b"bytes")
+        client.wait_for_end()
+
+    with connected(script) as connection:
+        taken = connection.detach()
+        assert connection.closed
+        with taken:
+            assert taken.gettimeout() == 0
+            taken.settimeout(LIMIT)
+            taken.sendall(b"hello")
+            assert taken.recv(100) == b"bytes"
+        with pytest.raises(ConnectionLost, match="given away"):
+            connection.wait(0)
