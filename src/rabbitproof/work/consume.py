@@ -333,10 +333,12 @@ class Consumer:
     def _single(self, delivery: Delivery) -> Iterator[Progress]:
         """Take one message that did not fit the fast path: foreign, or ours and large."""
         before = self._deliveries
-        properties = decode_header(delivery.header)
-        headers = (properties.headers if properties else None) or {}
-        stated = headers.get(CHECKSUM_HEADER)
-        message_id = str((properties.message_id if properties else None) or "").encode()
+        stated = None
+        if CHECKSUM_HEADER.encode() in delivery.header:  # else there is nothing to decode
+            properties = decode_header(delivery.header)
+            headers = (properties.headers if properties else None) or {}
+            stated = headers.get(CHECKSUM_HEADER)
+            message_id = str((properties.message_id if properties else None) or "").encode()
         if isinstance(stated, str):
             intact = checksum(message_id, delivery.body) == stated.encode()
             self._consumed += self._record_one(
