@@ -110,7 +110,7 @@ def ours(
 ) -> bytes:
     """Return the content header of a message like ours; ``extra`` fields around the checksum."""
     name = message_id(Source(RUN, producer), n).encode()
-    fields = [field(b"producer_id", b"S", long_string(b"alice")), *extra[:1]]
+    fields = [field(b"producer_id", b"S", long_string(b"alice-%d" % producer)), *extra[:1]]
     fields += [field(b"checksum", b"S", long_string(checksum(name, body))), *extra[1:]]
     if sent is not None:
         fields.append(field(b"sent_ns", b"l", struct.pack(">q", sent)))
@@ -489,3 +489,20 @@ def test_a_part_of_a_batch_is_a_batch(run: list[tuple[bytes, bytes]], data: st.D
         cut = data.draw(st.integers(1, size))
         parts = [batch.part(0, cut)] + ([batch.part(cut, size)] if cut < size else [])
         assert rows(parts) == rows([batch])
+
+
+def test_producers_that_take_turns_share_a_layout() -> None:
+    """Their messages are read together, although a header tells them apart."""
+    stream = b"".join(
+        frame(commands.Basic.Deliver("worker", n, False, "x", "work"), 1)
+        + b"".join(content(ours(n, b"{}", producer=n % 8 + 1), b"{}"))
+        for n in range(1, 1001)
+    )
+    reader = DeliveryReader(131_072)
+
+    found, position, _ = reader.read(stream, 0)
+
+    assert position == len(stream)
+    assert len(rows(found)) == 1000
+    assert len(found) < 20
+    assert sum(len(kept) for kept in reader._layouts.values()) == 1
