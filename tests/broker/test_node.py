@@ -17,7 +17,7 @@ import psutil
 import pytest
 import trustme
 
-from rabbitproof.broker import node as node_module
+from rabbitproof.broker import ports as ports_module
 from rabbitproof.broker import watchdog
 from rabbitproof.broker.node import Node, TlsFiles
 from rabbitproof.errors import NodeFailed
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rabbitproof.broker.install import Installation
+    from rabbitproof.broker.layout import Ports
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +106,7 @@ def test_stop_leaves_nothing(cache: Path, installation: Installation) -> None:
     node.stop()
     assert leftovers(cache) == []
     assert node.pid is None
-    assert all(node_module._is_free(port or 0) for port in ports)
+    assert all(ports_module.is_free(port or 0) for port in ports)
     node.stop()  # a second time does no harm
 
 
@@ -241,10 +242,10 @@ def test_a_port_that_is_taken_is_named(which: str, cache: Path, installation: In
 def test_a_port_that_somebody_takes_meanwhile_is_replaced(
     cache: Path, installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    choose = node_module._choose_ports
-    chosen: list[node_module.Ports] = []
+    choose = ports_module.choose
+    chosen: list[Ports] = []
 
-    def choose_and_take(*arguments: int, tls: bool) -> node_module.Ports:
+    def choose_and_take(*arguments: int, tls: bool) -> Ports:
         ports = choose(*arguments, tls=tls)
         if not chosen:
             address = ("127.0.0.1", ports.distribution)
@@ -252,7 +253,7 @@ def test_a_port_that_somebody_takes_meanwhile_is_replaced(
         chosen.append(ports)
         return ports
 
-    monkeypatch.setattr(node_module, "_choose_ports", choose_and_take)
+    monkeypatch.setattr(ports_module, "choose", choose_and_take)
     with ExitStack() as stack, Node.start(installation) as node:
         assert len(chosen) == 2
         put(node.url, b"hello")
