@@ -35,8 +35,8 @@ demo: $(VENV)/.runtime  ## prove with 10,000 messages that a private RabbitMQ lo
 	@echo "  $(BIN)/python src/consumer.py --expect 10000 and out again; then kill -9 something"
 	@echo "  README.md                                    says the rest"
 
-test: $(VENV)/.dev  ## run every test
-	@$(BIN)/python -m pytest
+test: $(VENV)/.dev  ## run every test, two at a time
+	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: $(VENV)/.dev  ## check style, types, imports and pinned versions
 	@$(BIN)/python -m ruff check

@@ -1,12 +1,16 @@
-"""What several test files need: participants in one line, and pika as the independent witness."""
+"""What several test files need: participants in one line, pika as the independent witness, and
+what is left of nodes that ended.
+"""
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pika
+import psutil
 
 from rabbitproof.address import parse
 from rabbitproof.amqp.connection import Connection, open_connection
@@ -16,6 +20,7 @@ from rabbitproof.work import consume, produce
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 
 def topology(
@@ -70,9 +75,59 @@ def ready(url: str, queue: str) -> int:
         return int(channel.queue_declare(queue, passive=True).method.message_count)
 
 
-def eventually(condition: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
-    """Wait until a condition holds; fail with ``what`` when it does not in time."""
+def put(url: str, body: bytes) -> None:
+    """Have pika put one persistent message into the durable queue ``kept``, confirmed."""
+    with witness(url) as channel:
+        channel.confirm_delivery()
+        channel.queue_declare("kept", durable=True)
+        persistent = pika.BasicProperties(delivery_mode=2)
+        channel.basic_publish("", "kept", body, persistent, mandatory=True)
+
+
+def take(url: str) -> bytes | None:
+    """Have pika take one message out of ``kept``; None when there is none."""
+    with witness(url) as channel:
+        body: bytes | None = channel.basic_get("kept", auto_ack=True)[2]
+    return body
+
+
+def eventually(condition: Callable[[], Any], what: str, seconds: float = 20.0) -> Any:
+    """Return what ``condition`` returns once it is true; fail with ``what`` if not in time."""
     deadline = time.monotonic() + seconds
-    while not condition():
+    while not (result := condition()):
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.05)  # between two looks at the condition, with the deadline above
+        time.sleep(0.02)  # between two looks at the condition, with the deadline above
+    return result
+
+
+def processes_below(folder: Path) -> list[str]:
+    """Return the command lines of all processes whose environment names ``folder``."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and str(folder) in str(process.environ()):
+                found.append(f"{process.pid} {process.cmdline()}")
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
+def marks(cache: Path) -> list[str]:
+    """Return the marks of the owned nodes that are kept in ``cache``."""
+    return [path.stem for path in (cache / "nodes").glob("*.json")]
+
+
+def leftovers(cache: Path) -> list[str]:
+    """Return everything that nodes kept in ``cache`` have left behind.
+
+    Only this cache: somebody else's nodes, another test's for one, come and go meanwhile.
+    """
+    return [*processes_below(cache), *map(str, (cache / "nodes").glob("*"))]
+
+
+def nothing_is_left(cache: Path, seconds: float = 20.0) -> None:
+    """Wait until nodes kept in ``cache`` have left nothing behind; fail with what there is."""
+    deadline = time.monotonic() + seconds
+    while left := leftovers(cache):
+        assert time.monotonic() < deadline, f"left after {seconds} s: {left}"
+        time.sleep(0.02)  # between two looks, with the deadline above

@@ -5,35 +5,44 @@ from __future__ import annotations
 import json
 import os
 import signal
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-import psutil
 import pytest
 
-from support import eventually
+from support import leftovers, nothing_is_left
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rabbitproof.broker.install import Installation
 
 
-def ours(mark: str = "RABBITPROOF_NODE") -> set[int]:
-    """Return the processes that belong to a private node of this user."""
-    found = set()
-    for process in psutil.process_iter(["pid"]):
-        try:
-            if process.status() != psutil.STATUS_ZOMBIE and mark in process.environ():
-                found.add(process.pid)
-        except (psutil.Error, OSError):
-            continue
-    return found
+@pytest.fixture
+def cache(tmp_path: Path, installation: Installation) -> Path:
+    """A cache folder for one test, in which a RabbitMQ that had to be fetched is there already."""
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    if installation.origin == "fetched":
+        fetched = installation.home.parents[4]  # …/usr/lib/rabbitmq/lib/rabbitmq_server-3.10.8
+        (folder / "rabbitmq").symlink_to(fetched)
+    return folder
 
 
-def test_prove_on_a_private_node_passes_and_leaves_nothing(shell: Any) -> None:
-    """PASS, exit code 0, the books in words, and no process afterwards."""
-    before = ours()
+@pytest.fixture
+def shell(shell: Any, cache: Path) -> Any:
+    """The shell, with that cache: what other tests start meanwhile is not ours to look for."""
+    return replace(shell, environment=shell.environment | {"RABBITPROOF_CACHE": str(cache)})
+
+
+def test_prove_on_a_private_node_passes_and_leaves_nothing(shell: Any, cache: Path) -> None:
+    """PASS, exit code 0, the books in words, and nothing is left afterwards."""
     done = shell.run("prove")
     assert done.returncode == 0, done.stderr
     assert "PASS" in done.stdout
     assert "10,000 messages were confirmed" in done.stdout
     assert "a private RabbitMQ" in done.stderr
-    eventually(lambda: ours() <= before, "no process is left")
+    assert leftovers(cache) == []
 
 
 def test_the_verdict_as_json(shell: Any, vhost: Any) -> None:
@@ -77,9 +86,10 @@ def test_the_list_of_scenarios(shell: Any) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for another process")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 @pytest.mark.parametrize("moment", ["starting a private", "sending"])
-def test_an_interrupted_prove_leaves_nothing(shell: Any, number: int, moment: str) -> None:
-    """Ctrl-C and kill -9, while the node starts and while it works, leave no process."""
-    before = ours()
+def test_an_interrupted_prove_leaves_nothing(
+    shell: Any, cache: Path, number: int, moment: str
+) -> None:
+    """Ctrl-C and kill -9, while the node starts and while it works, leave nothing."""
     process = shell.start("prove", "--count", "500000")
     for line in process.stderr:
         if moment in line:
@@ -87,4 +97,4 @@ def test_an_interrupted_prove_leaves_nothing(shell: Any, number: int, moment: st
     process.send_signal(number)
     process.communicate(timeout=30)
     assert process.returncode == (130 if number == signal.SIGINT else -signal.SIGKILL)
-    eventually(lambda: ours() <= before, "no process is left")
+    nothing_is_left(cache)

@@ -1,12 +1,11 @@
+"""One private node: what it is, that it starts, fails, pauses, dies and comes back as it should."""
+
 from __future__ import annotations
 
-import json
 import os
-import signal
 import socket
 import ssl
 import subprocess
-import sys
 import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -18,110 +17,18 @@ import psutil
 import pytest
 import trustme
 
-from rabbitproof.broker import lease, watchdog
-from rabbitproof.broker import node as node_module
+from rabbitproof.broker import ports as ports_module
+from rabbitproof.broker import watchdog
 from rabbitproof.broker.node import Node, TlsFiles
 from rabbitproof.errors import NodeFailed
+from support import eventually, leftovers, processes_below, put, take
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from rabbitproof.broker.install import Installation
-
-OWNER = """
-import contextlib, json, signal, sys
-from pathlib import Path
-from rabbitproof.broker.install import Installation
-from rabbitproof.broker.node import Node
-
-# A shell starts what it runs in the background with SIGINT ignored.
-signal.signal(signal.SIGINT, signal.default_int_handler)
-fields = json.loads(sys.argv[1])
-paths = {name: fields[name] and Path(fields[name]) for name in ("home", "erlang_root", "libraries")}
-installation = Installation(version=fields["version"], origin=fields["origin"], **paths)
-owned = fields["owned"]
-directory = None if owned else Path(fields["directory"])
-node = Node.start(installation, owned=owned, directory=directory)
-with node if owned else contextlib.nullcontext():
-    print(json.dumps({"pid": node.pid, "mark": node.mark, "url": node.url}), flush=True)
-    if owned:
-        sys.stdin.read()
-"""
-
-
-def eventually(condition: Callable[[], Any], *, within_s: float = 15.0) -> Any:
-    """Return what ``condition`` returns once it is true; fail at the deadline."""
-    until = time.monotonic() + within_s
-    while not (result := condition()):
-        assert time.monotonic() < until, "it did not happen in time"
-        time.sleep(0.02)
-    return result
-
-
-def processes_below(folder: Path) -> list[str]:
-    """Return the command lines of all processes whose environment names ``folder``."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.pid != os.getpid() and str(folder) in str(process.environ()):
-                found.append(f"{process.pid} {process.cmdline()}")
-        except psutil.Error:
-            continue
-    return found
-
-
-def leftovers(cache: Path) -> list[str]:
-    """Return everything that nodes kept in ``cache`` have left behind."""
-    return [*processes_below(cache), *map(str, (cache / "nodes").glob("*"))]
-
-
-def marks(cache: Path) -> list[str]:
-    return [path.stem for path in (cache / "nodes").glob("*.json")]
-
-
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Give the test a cache folder of its own, in which nothing may be left."""
-    folder = tmp_path / "cache"
-    monkeypatch.setenv("RABBITPROOF_CACHE", str(folder))
-    yield folder
-    for mark in marks(folder):
-        watchdog.end_processes(mark)
-
-
-@pytest.fixture
-def owner(
-    cache: Path,  # the owner inherits its environment variable
-    installation: Installation,
-    tmp_path: Path,
-) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start a process that owns a node in ``cache`` and says so when it is ready."""
-
-    def start(*, owned: bool = True) -> subprocess.Popen[str]:
-        fields = {
-            "home": str(installation.home),
-            "erlang_root": installation.erlang_root and str(installation.erlang_root),
-            "libraries": installation.libraries and str(installation.libraries),
-            "version": installation.version,
-            "origin": installation.origin,
-            "owned": owned,
-            "directory": str(tmp_path / "kept"),
-        }
-        return stack.enter_context(
-            subprocess.Popen(
-                [sys.executable, "-c", OWNER, json.dumps(fields)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                start_new_session=True,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-            )
-        )
-
-    with ExitStack() as stack:
-        yield start
+    from rabbitproof.broker.layout import Ports
 
 
 @pytest.fixture(scope="module")
@@ -129,13 +36,6 @@ def quiet_node(installation: Installation) -> Iterator[Node]:
     """Start one node for the tests that only look."""
     with Node.start(installation) as node:
         yield node
-
-
-def said(process: subprocess.Popen[str]) -> dict[str, Any]:
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    assert line, process.communicate()[1]
-    return json.loads(line)
 
 
 def connect(url: str, **more: Any) -> pika.BlockingConnection:
@@ -151,23 +51,6 @@ def connect(url: str, **more: Any) -> pika.BlockingConnection:
             **more,
         )
     )
-
-
-def put(url: str, body: bytes) -> None:
-    """Put one persistent message into the durable queue ``kept``, confirmed."""
-    connection = connect(url)
-    channel = connection.channel()
-    channel.confirm_delivery()
-    channel.queue_declare("kept", durable=True)
-    channel.basic_publish("", "kept", body, pika.BasicProperties(delivery_mode=2), mandatory=True)
-    connection.close()
-
-
-def take(url: str) -> bytes | None:
-    connection = connect(url)
-    _, _, body = connection.channel().basic_get("kept", auto_ack=True)
-    connection.close()
-    return body
 
 
 def test_a_started_node_speaks_amqp_and_has_the_management_api(quiet_node: Node) -> None:
@@ -223,7 +106,7 @@ def test_stop_leaves_nothing(cache: Path, installation: Installation) -> None:
     node.stop()
     assert leftovers(cache) == []
     assert node.pid is None
-    assert all(node_module._is_free(port or 0) for port in ports)
+    assert all(ports_module.is_free(port or 0) for port in ports)
     node.stop()  # a second time does no harm
 
 
@@ -249,7 +132,9 @@ def test_the_tools_work_from_any_shell(quiet_node: Node) -> None:
 
 def test_the_log_is_at_hand(quiet_node: Node) -> None:
     # The log is written a little later than what it tells of happens.
-    eventually(lambda: any("started TCP" in line for line in quiet_node.log_tail(1000)))
+    eventually(
+        lambda: any("started TCP" in line for line in quiet_node.log_tail(1000)), "a line of it"
+    )
     assert len(quiet_node.log_tail(3)) == 3
 
 
@@ -315,127 +200,6 @@ def test_a_node_with_tls_has_a_second_listener(tmp_path: Path, installation: Ins
         connect(node.tls_url, ssl_options=options).close()
 
 
-MOMENTS: dict[str, Callable[[Path], object]] = {
-    "the lease": marks,
-    "the directory": lambda cache: [path for path in (cache / "nodes").glob("*") if path.is_dir()],
-    "a process": lambda cache: [mark for mark in marks(cache) if watchdog.marked(mark)],
-    "epmd": lambda cache: [line for line in processes_below(cache) if "epmd" in line],
-    "the log": lambda cache: list((cache / "nodes").glob("*/log/rabbit.log")),
-}
-
-
-@pytest.mark.parametrize("moment", MOMENTS)
-def test_an_owner_killed_during_the_boot_leaves_nothing(
-    moment: str, cache: Path, owner: Callable[..., subprocess.Popen[str]]
-) -> None:
-    process = owner()
-    eventually(lambda: MOMENTS[moment](cache))
-    process.kill()
-    process.wait()
-    eventually(lambda: not leftovers(cache))
-
-
-def test_an_owner_killed_when_the_node_is_up_leaves_nothing(
-    cache: Path, owner: Callable[..., subprocess.Popen[str]]
-) -> None:
-    process = owner()
-    mark = said(process)["mark"]
-    assert watchdog.marked(mark)
-    process.kill()
-    process.wait()
-    eventually(lambda: not leftovers(cache))
-
-
-def test_ctrl_c_in_a_terminal_ends_the_owner_and_leaves_nothing(
-    cache: Path, owner: Callable[..., subprocess.Popen[str]]
-) -> None:
-    process = owner()
-    said(process)
-    os.killpg(process.pid, signal.SIGINT)  # what a terminal does
-    process.wait(15)
-    assert "KeyboardInterrupt" in process.communicate()[1]
-    assert leftovers(cache) == []
-
-
-def test_ctrl_c_during_the_boot_leaves_nothing(
-    cache: Path, owner: Callable[..., subprocess.Popen[str]]
-) -> None:
-    process = owner()
-    eventually(lambda: MOMENTS["epmd"](cache))
-    os.killpg(process.pid, signal.SIGINT)
-    process.wait(15)
-    assert "KeyboardInterrupt" in process.communicate()[1]
-    assert leftovers(cache) == []
-
-
-def test_what_a_killed_watchdog_could_not_remove_the_next_start_does(
-    cache: Path, owner: Callable[..., subprocess.Popen[str]]
-) -> None:
-    process = owner()
-    ready = said(process)
-    known = lease.Lease.read(cache / "nodes" / f"{ready['mark']}.json")
-    assert known is not None
-    os.kill(known.watchdog.pid, signal.SIGKILL)
-    assert lease.collect(cache / "nodes") == []  # its owner still lives
-    process.kill()
-    process.wait()
-    assert psutil.pid_exists(ready["pid"])
-    assert lease.collect(cache / "nodes") == [ready["mark"]]
-    assert leftovers(cache) == []
-
-
-def test_a_node_whose_watchdog_was_killed_leaves_nothing_either(
-    cache: Path, installation: Installation
-) -> None:
-    with Node.start(installation) as node:
-        known = lease.Lease.read(cache / "nodes" / f"{node.mark}.json")
-        assert known is not None
-        os.kill(known.watchdog.pid, signal.SIGKILL)
-    assert leftovers(cache) == []
-
-
-def test_a_node_whose_watchdog_was_killed_still_stops_and_starts(
-    cache: Path, installation: Installation
-) -> None:
-    with Node.start(installation) as node:
-        known = lease.Lease.read(cache / "nodes" / f"{node.mark}.json")
-        assert known is not None
-        os.kill(known.watchdog.pid, signal.SIGKILL)
-        node.kill()
-        node.start_again()
-        put(node.url, b"alive")
-    assert leftovers(cache) == []
-
-
-def test_a_node_that_is_not_owned_outlives_its_starter_and_keeps_its_data(
-    cache: Path,
-    owner: Callable[..., subprocess.Popen[str]],
-    installation: Installation,
-    tmp_path: Path,
-) -> None:
-    starter = owner(owned=False)
-    ready = said(starter)
-    assert starter.wait(15) == 0
-    directory = tmp_path / "kept"
-    node = Node.attach(directory)
-    assert node is not None
-    assert (node.pid, node.url) == (ready["pid"], ready["url"])
-    put(node.url, b"kept")
-    node.settle()
-    node.kill()
-    node.start_again()
-    node.stop()
-    assert leftovers(cache) == []
-    assert processes_below(directory) == []
-    assert Node.attach(directory) is None
-    again = Node.start(installation, directory=directory, owned=False)
-    try:
-        assert take(again.url) == b"kept"
-    finally:
-        again.stop(gracefully=False)
-    assert processes_below(directory) == []
-
-
 def test_a_boot_that_fails_says_what_the_log_says_and_leaves_nothing(
     cache: Path, installation: Installation
 ) -> None:
@@ -478,10 +242,10 @@ def test_a_port_that_is_taken_is_named(which: str, cache: Path, installation: In
 def test_a_port_that_somebody_takes_meanwhile_is_replaced(
     cache: Path, installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    choose = node_module._choose_ports
-    chosen: list[node_module.Ports] = []
+    choose = ports_module.choose
+    chosen: list[Ports] = []
 
-    def choose_and_take(*arguments: int, tls: bool) -> node_module.Ports:
+    def choose_and_take(*arguments: int, tls: bool) -> Ports:
         ports = choose(*arguments, tls=tls)
         if not chosen:
             address = ("127.0.0.1", ports.distribution)
@@ -489,7 +253,7 @@ def test_a_port_that_somebody_takes_meanwhile_is_replaced(
         chosen.append(ports)
         return ports
 
-    monkeypatch.setattr(node_module, "_choose_ports", choose_and_take)
+    monkeypatch.setattr(ports_module, "choose", choose_and_take)
     with ExitStack() as stack, Node.start(installation) as node:
         assert len(chosen) == 2
         put(node.url, b"hello")

@@ -20,7 +20,7 @@ LADDER = [
     {"view", "trial"},
     {"work"},
     {"amqp", "broker", "proof"},
-    {"model", "text", "errors", "address", "identity"},
+    {"model", "text", "errors", "address", "tls", "identity"},
 ]
 """Rooms by level. A room may import itself and what is on a lower level; not its neighbours."""
 LOWEST = LADDER[-1]
@@ -28,7 +28,13 @@ LOWEST = LADDER[-1]
 ONLY_THE_LOWEST = {"view"}
 
 PLACES = {
-    "socket": {"amqp/connection.py", "broker/proxy.py", "broker/node.py", "trial/ceiling.py"},
+    "socket": {
+        "amqp/connection.py",
+        "broker/ports.py",
+        "broker/proxy.py",
+        "broker/readiness.py",
+        "trial/ceiling.py",
+    },
     "subprocess": {"broker/", "trial/"},
     "tkinter": {"view/window.py"},
     "sv_ttk": {"view/window.py"},
@@ -161,6 +167,7 @@ PLANTED = [
     ("rabbitproof/work/x.py", "import socket"),
     ("rabbitproof/amqp/session.py", "from socket import AF_INET"),
     ("rabbitproof/broker/install.py", "import socket as s"),
+    ("rabbitproof/broker/node.py", "import socket"),
     ("rabbitproof/work/x.py", "def f():\n    import subprocess"),
     ("rabbitproof/cli/x.py", "from subprocess import run"),
     ("rabbitproof/work/x.py", "import httpx"),
@@ -196,7 +203,8 @@ ALLOWED = [
     ("rabbitproof/view/x.py", "from rabbitproof.model import Verdict\nfrom .cards import Card"),
     ("rabbitproof/trial/ceiling.py", "import socket, subprocess"),
     ("rabbitproof/work/x.py", "from rabbitproof.amqp import session\nfrom ..proof import ledger"),
-    ("rabbitproof/broker/node.py", "import socket\nimport subprocess\nfrom . import install"),
+    ("rabbitproof/broker/node.py", "import subprocess\nfrom . import install"),
+    ("rabbitproof/broker/readiness.py", "import socket"),
     ("rabbitproof/broker/__init__.py", "from . import install"),
     ("rabbitproof/broker/management.py", "import httpx\nfrom urllib.parse import quote"),
     ("rabbitproof/amqp/connection.py", "import socket\nimport ssl"),

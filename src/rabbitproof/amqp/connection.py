@@ -46,6 +46,7 @@ from rabbitproof.errors import (
     ResourceLocked,
 )
 from rabbitproof.text import safe
+from rabbitproof.tls import client_context
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
 
     from pamqp.base import Frame
 
-    from rabbitproof.address import Address, Tls
+    from rabbitproof.address import Address
     from rabbitproof.amqp.session import Event
 
 READ_SIZE: Final = 1 << 20
@@ -537,7 +538,7 @@ def _connect(address: Address, where: str, timeout: float) -> socket.socket:
     if address.tls is None:
         return raw
     try:
-        return _context(address.tls).wrap_socket(raw, server_hostname=address.host)
+        return client_context(address.tls).wrap_socket(raw, server_hostname=address.host)
     except ssl.SSLCertVerificationError as error:
         raw.close()
         raise ConnectionFailed(
@@ -554,20 +555,3 @@ def _connect(address: Address, where: str, timeout: float) -> socket.socket:
     except BaseException:
         raw.close()
         raise
-
-
-def _context(tls: Tls) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=tls.ca_file)
-        if tls.cert_file:
-            context.load_cert_chain(tls.cert_file, tls.key_file)
-    except (OSError, ssl.SSLError) as error:
-        files = [name for name in (tls.ca_file, tls.cert_file, tls.key_file) if name]
-        raise ConnectionFailed(
-            f"A TLS file cannot be used ({error.strerror or error}); check "
-            f"{', '.join(safe(name) for name in files)}: PEM files that this user can read."
-        ) from None
-    if not tls.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context

@@ -23,7 +23,6 @@ Paths and fields: https://www.rabbitmq.com/docs/http-api-reference.
 from __future__ import annotations
 
 import json
-import ssl
 import time
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
@@ -45,6 +44,7 @@ from rabbitproof.broker.answers import (
 )
 from rabbitproof.errors import ManagementError, ManagementUnreachable, UsageError
 from rabbitproof.text import safe
+from rabbitproof.tls import client_context
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -87,7 +87,7 @@ class Management:
         self._timeout = timeout
         self._client = httpx.Client(
             auth=httpx.BasicAuth(username.encode(), password.encode()),
-            verify=_trust(tls or Tls()) if self.url.startswith("https:") else False,
+            verify=client_context(tls or Tls()) if self.url.startswith("https:") else False,
             timeout=timeout,
             trust_env=False,
             follow_redirects=False,
@@ -342,23 +342,6 @@ def _is_http(url: str) -> bool:
         return False
     port = parsed.port or MANAGEMENT_PORT
     return parsed.scheme in {"http", "https"} and bool(parsed.host) and port <= HIGHEST_PORT
-
-
-def _trust(tls: Tls) -> ssl.SSLContext:
-    """Return a context that trusts what ``tls`` says, and without it the system's authorities."""
-    try:
-        context = ssl.create_default_context(cafile=tls.ca_file)
-        if tls.cert_file is not None:
-            context.load_cert_chain(tls.cert_file, tls.key_file)
-    except OSError as error:  # ssl.SSLError is one
-        raise UsageError(
-            f"the TLS files can't be used ({safe(str(error))}); check that they are PEM files "
-            "and that key and certificate belong together."
-        ) from error
-    if not tls.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 def _segment(name: str) -> str:

@@ -1,31 +1,25 @@
 """One private, unprivileged RabbitMQ node: start, stop, kill, pause, start again.
 
-Holds: the lifetime of the node's processes, and when it counts as ready.
-Refuses to hold: what is written into its directory (``layout.py``), where RabbitMQ comes from
-(``install.py``), what happens when its owner dies (``watchdog.py``), and any AMQP beyond the
-first frame that a broker sends.
+Holds: the lifetime of the node's processes.
+Refuses to hold: what is written into its directory (``layout.py``), which ports it gets
+(``ports.py``), when it is ready (``readiness.py``), where RabbitMQ comes from (``install.py``),
+and what happens when its owner dies (``watchdog.py``).
 
 Rules
 -----
 - Nothing is left behind: no process, no epmd, no directory, whatever ends the owner.
 - A system broker is never touched; see ``layout.py``.
-- Ready means: the broker answered an AMQP protocol header with Connection.Start
-  (AMQP 0-9-1, section 2.2.4) and the Management API answers. An open port alone is too early.
-- Every wait has a deadline, and a failure carries the broker's own words.
+- Every wait has a deadline.
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import json
 import os
 import queue
-import random
-import re
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -36,9 +30,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 import psutil
 
-from rabbitproof.broker import lease, watchdog
+from rabbitproof.broker import lease, ports, readiness, watchdog
 from rabbitproof.broker.install import Installation, cache_folder, check_path
-from rabbitproof.broker.layout import Identity, Layout, Ports, State, TlsFiles
+from rabbitproof.broker.layout import Identity, Layout, State, TlsFiles
 from rabbitproof.errors import NodeFailed
 from rabbitproof.text import safe
 
@@ -48,19 +42,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Node", "TlsFiles"]
 
-_LOOPBACK = "127.0.0.1"
-
 _POLL_S = 0.03
-"""Between two looks at a node that starts or ends."""
+"""Between two looks at a node that ends."""
 
 _STOP_S = 20.0
 """For a node to end by itself; RabbitMQ flushes its queues meanwhile."""
 
 _PORT_TRIES = 4
 """Free ports are found by trying; somebody else can be faster."""
-
-_PORT_RANGE = (10_000, 32_000)
-"""Below the range that systems use for outgoing connections, which could take a port from us."""
 
 
 class Node:
@@ -77,16 +66,15 @@ class Node:
         self._watchdog: subprocess.Popen[bytes] | None = None
         self._replies: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._created = False
-        self._logged = [0, 0]  # bytes in the logs before the last start
         self.version = layout.installation.version
         self.username = layout.identity.username
         self.password = layout.identity.password
         self.directory = layout.directory
-        login = f"{self.username}:{self.password}@{_LOOPBACK}"
+        login = f"{self.username}:{self.password}@{ports.LOOPBACK}"
         self.url = f"amqp://{login}:{layout.ports.amqp}/"
         self.tls_url = f"amqps://{login}:{layout.ports.tls}/" if layout.ports.tls else None
-        self.management_url = f"http://{_LOOPBACK}:{layout.ports.management}"
-        self.prometheus_url = f"http://{_LOOPBACK}:{layout.ports.prometheus}"
+        self.management_url = f"http://{ports.LOOPBACK}:{layout.ports.management}"
+        self.prometheus_url = f"http://{ports.LOOPBACK}:{layout.ports.prometheus}"
 
     @classmethod
     def start(
@@ -113,16 +101,16 @@ class Node:
         folder = cache_folder()
         lease.collect(folder / "nodes")
         for attempt in range(1, _PORT_TRIES + 1):
-            ports = _choose_ports(amqp_port, management_port, tls=tls is not None)
+            chosen = ports.choose(amqp_port, management_port, tls=tls is not None)
             mark = secrets.token_hex(16)
             place = check_path(directory.absolute() if directory else folder / "nodes" / mark)
             known = State.read(place)
             identity = known.identity if known else Identity.new(mark, username, password)
-            node = cls(Layout(installation, place, identity, ports, mark), owned=owned)
+            node = cls(Layout(installation, place, identity, chosen, mark), owned=owned)
             try:
                 node._launch(settings or {}, tls, deadline_s)
             except NodeFailed:
-                taken = [port for port in astuple(ports) if port and not _is_free(port)]
+                taken = [port for port in astuple(chosen) if port and not ports.is_free(port)]
                 if not taken or attempt == _PORT_TRIES:
                     raise
             else:
@@ -266,7 +254,7 @@ class Node:
 
     def log_tail(self, n: int) -> list[str]:
         """Return the last ``n`` lines of the node's log, made safe to show."""
-        return log_tail(self._layout.log, n)
+        return readiness.log_tail(self._layout.log, n)
 
     def _launch(self, settings: Mapping[str, str], tls: TlsFiles | None, deadline_s: float) -> None:
         """Do everything from nothing to ready; undo all of it when it fails."""
@@ -291,7 +279,7 @@ class Node:
 
     def _boot(self, deadline_s: float) -> None:
         until = time.monotonic() + deadline_s
-        self._logged = [_size(path) for path in self._logs()]
+        logs = readiness.Logs.from_now_on(self._layout.output, self._layout.log)
         pid = self._spawn(until)
         if pid is None:  # somebody killed the watchdog, perhaps this very moment
             self._dismiss("end")
@@ -302,19 +290,14 @@ class Node:
             raise NodeFailed("The node's watchdog ended twice; find out what kills processes here.")
         with contextlib.suppress(psutil.Error):  # it may have ended already; see below
             self._process = lease.Process.of(pid)
-        ready = [self._speaks_amqp, self._has_management]
-        if self._layout.ports.tls:
-            ready.append(self._has_tls)
-        while ready:
-            if ready[0]():
-                ready.pop(0)
-                continue
-            reply = self._reply(_POLL_S)
+
+        def ended(timeout_s: float) -> str | None:
+            reply = self._reply(timeout_s)
             if reply.get("ended") == pid or "gone" in reply:
-                status = reply.get("status", "unknown")
-                raise self._failure(f"RabbitMQ ended while it started (status {status})")
-            if time.monotonic() > until:
-                raise self._failure(f"RabbitMQ was not ready within {deadline_s:g} s")
+                return str(reply.get("status", "unknown"))
+            return None
+
+        self.version = readiness.wait(self._layout, logs, ended, until=until, deadline_s=deadline_s)
 
     def _spawn(self, until: float) -> int | None:
         """Have the server started and return its pid; None when there is no watchdog to do it."""
@@ -336,57 +319,6 @@ class Node:
                     f"RabbitMQ could not be started ({safe(str(reply.get('error', 'no answer')))});"
                     f" check the installation in {self._layout.installation.home}."
                 )
-
-    def _failure(self, what: str) -> NodeFailed:
-        lines = [
-            line
-            for path, skip in zip(self._logs(), self._logged, strict=True)
-            for line in _lines(path, skip=skip)
-        ]
-        said = complaints(lines)
-        if not said:
-            return NodeFailed(
-                f"{what} and said nothing; check that the machine is not overloaded, then try"
-                " again with a longer deadline."
-            )
-        return NodeFailed(
-            f"{what}. Its log says: {' | '.join(map(safe, said))}. Change what it complains"
-            " about, then try again."
-        )
-
-    def _logs(self) -> tuple[Path, Path]:
-        return self._layout.output, self._layout.log
-
-    def _speaks_amqp(self) -> bool:
-        with contextlib.suppress(OSError):
-            with socket.create_connection((_LOOPBACK, self._layout.ports.amqp), 1.0) as peer:
-                peer.sendall(b"AMQP\x00\x00\x09\x01")
-                answer = peer.recv(4096)
-            # A method frame on channel 0 with connection.start (class 10, method 10).
-            if answer[:1] == b"\x01" and answer[7:11] == b"\x00\x0a\x00\x0a":
-                named = re.search(rb"\x07versionS\x00\x00\x00.(\d[\w.+~-]*?)[^\w.+~-]", answer)
-                self.version = named.group(1).decode() if named else self.version
-                return True
-        return False
-
-    def _has_management(self) -> bool:
-        login = base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
-        request = (
-            "GET /api/whoami HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
-            f"Authorization: Basic {login}\r\n\r\n"
-        )
-        address = (_LOOPBACK, self._layout.ports.management)
-        with contextlib.suppress(OSError), socket.create_connection(address, 2.0) as peer:
-            peer.sendall(request.encode())
-            # 401: the data of an earlier run hold another password; it answers all the same.
-            return re.match(rb"HTTP/1\.1 (200|401)", peer.recv(64)) is not None
-        return False
-
-    def _has_tls(self) -> bool:
-        with contextlib.suppress(OSError):
-            socket.create_connection((_LOOPBACK, self._layout.ports.tls), 1.0).close()
-            return True
-        return False
 
     def _signal(self, number: int | None) -> None:
         process = self._process.find() if self._process else None
@@ -495,70 +427,6 @@ class Node:
         return reply
 
 
-def complaints(lines: Iterable[str], *, most: int = 6) -> list[str]:
-    """Return the sentences in which a log says what is wrong, the first ``most`` of them.
-
-    RabbitMQ repeats a failure as a crash report of each process that it took down; those start
-    with indentation, and stack traces name source lines. What is left reads like a sentence.
-    """
-    said: dict[str, None] = {}
-    for line in lines:
-        logged = re.match(r"\S+ \S+ \[(\w+)\] <[\d.]+>(.*)", line)
-        if logged and logged.group(1) not in {"error", "critical", "alert", "emergency"}:
-            continue
-        text = (logged.group(2) if logged else line).removeprefix(" ")
-        if not text.strip() or text.startswith("  ") or set(text) <= set("= #"):
-            continue
-        if logged or re.search(r"error|failed|cannot|could not", text, re.IGNORECASE):
-            said.setdefault(" ".join(text.split())[:300])
-    return list(said)[:most]
-
-
-def log_tail(log: Path, n: int) -> list[str]:
-    """Return the last ``n`` lines of a log, made safe to show; none when there is no log."""
-    return [safe(line, 2000) for line in _lines(log)[-n:]] if n > 0 else []
-
-
-def _choose_ports(amqp: int, management: int, *, tls: bool) -> Ports:
-    """Return the node's ports: those asked for, after a look whether they are free, and others."""
-    for option, port in (("--port", amqp), ("--management-port", management)):
-        if port and not _is_free(port):
-            raise NodeFailed(
-                f"Port {port} is taken on this machine; stop what listens there or choose another"
-                f" port with {option}."
-            )
-    taken = {amqp, management}
-    found: list[int] = []
-    until = time.monotonic() + 10.0
-    while len(found) < 6:
-        port = random.randint(*_PORT_RANGE)
-        if port not in taken and _is_free(port):
-            taken.add(port)
-            found.append(port)
-        elif time.monotonic() > until:
-            raise NodeFailed("No free TCP port was found on 127.0.0.1; end what holds so many.")
-    return Ports(
-        amqp=amqp or found[0],
-        management=management or found[1],
-        prometheus=found[2],
-        distribution=found[3],
-        epmd=found[4],
-        tls=found[5] if tls else 0,
-    )
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        if os.name == "posix":  # as RabbitMQ does: a port in TIME_WAIT is free
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((_LOOPBACK, port))
-            probe.listen()
-        except OSError:
-            return False
-    return True
-
-
 def _posix_signal(name: str) -> int:
     number = getattr(signal, name, None)
     if number is None:
@@ -572,15 +440,3 @@ def _forward(source: Any, replies: queue.SimpleQueue[dict[str, Any]]) -> None:
         for line in source:
             replies.put(json.loads(line))
     replies.put({"gone": True})
-
-
-def _lines(path: Path, *, skip: int = 0) -> list[str]:
-    """Return a log's lines from byte ``skip`` on; none when there is no log."""
-    try:
-        return path.read_bytes()[skip:].decode(errors="replace").splitlines()
-    except OSError:
-        return []
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0

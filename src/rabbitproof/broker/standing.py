@@ -15,8 +15,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from rabbitproof.broker import lease, lock, watchdog
-from rabbitproof.broker import node as node_module
+from rabbitproof.broker import lease, lock, readiness, watchdog
 from rabbitproof.broker.install import cache_folder, check_path, provide
 from rabbitproof.broker.layout import State
 from rabbitproof.broker.node import Node
@@ -88,7 +87,7 @@ def down(*, delete: bool) -> bool:
 
 def log_tail(n: int) -> list[str]:
     """Return the last ``n`` lines of the node's log, also after it went down."""
-    return node_module.log_tail(folder() / "log" / "rabbit.log", n)
+    return readiness.log_tail(folder() / "log" / "rabbit.log", n)
 
 
 def _end_leftovers() -> None:

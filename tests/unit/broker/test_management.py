@@ -311,6 +311,5 @@ def test_an_address_that_is_none_is_wrong_usage(url: str) -> None:
 
 
 def test_tls_files_that_are_none_are_wrong_usage() -> None:
-    for tls in (Tls(ca_file=__file__), Tls(cert_file=__file__), Tls(ca_file="/nowhere")):
-        with pytest.raises(UsageError, match="PEM"):
-            Management("https://h", "u", "p", tls=tls)
+    with pytest.raises(UsageError, match="PEM"):
+        Management("https://h", "u", "p", tls=Tls(ca_file=__file__))
