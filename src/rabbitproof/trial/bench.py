@@ -180,7 +180,7 @@ class Bench:
         ]
         rounds = self.plan.rounds
         if self.plan.balanced:
-            whole = order.whole_design(len(takes_part))
+            whole = order.whole(len(takes_part))
             rounds = -(-rounds // whole) * whole
         return order.rounds(takes_part, rounds)
 

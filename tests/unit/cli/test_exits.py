@@ -58,7 +58,7 @@ def test_every_error_has_its_exit_code(kind: type[errors.RabbitproofError]) -> N
     expected = Exit.UNREACHABLE
     if kind is errors.UsageError:
         expected = Exit.USAGE
-    elif kind is errors.RabbitproofError:
+    elif kind in (errors.RabbitproofError, errors.BenchFailed):
         expected = Exit.FAILED
     assert exit_for(make(kind)) is expected
 
