@@ -59,7 +59,7 @@ class Lease:
 
     def write(self, path: Path) -> None:
         """Write the lease whole or not at all."""
-        whole = path.with_suffix(".part")
+        whole = unfinished(path)
         whole.write_text(json.dumps(asdict(self)), encoding="utf-8")
         whole.replace(path)
 
@@ -76,6 +76,11 @@ class Lease:
             )
         except (OSError, ValueError, KeyError, TypeError):
             return None
+
+
+def unfinished(path: Path) -> Path:
+    """Return where the lease in ``path`` is written, until it is whole."""
+    return path.with_suffix(".part")
 
 
 def collect(leases: Path) -> list[str]:
