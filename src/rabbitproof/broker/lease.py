@@ -13,6 +13,7 @@ Rules
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -43,9 +44,25 @@ class Process:
             process = psutil.Process(self.pid)
             same = abs(process.create_time() - self.started) < _SAME_START_S
             ended = process.status() in {psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD}
+            # Killed, the first thread may be a zombie while another still holds every file.
+            ended = ended and process.num_threads() <= 1
         except psutil.Error:
             return None
         return process if same and not ended else None
+
+    def is_still(self) -> bool:
+        """Tell whether no thread of it runs: SIGSTOP has reached each of them, or it has ended."""
+        process = self.find()
+        if process is None:
+            return True
+        threads = Path("/proc", str(self.pid), "task")
+        if not threads.is_dir():
+            return bool(process.status() == psutil.STATUS_STOPPED)
+        states: set[bytes] = set()
+        for stat in threads.glob("*/stat"):
+            with contextlib.suppress(OSError):  # this one has just ended
+                states.add(stat.read_bytes().rpartition(b") ")[2][:1])
+        return states <= {b"T", b"t", b"Z", b"X"}  # proc(5): stopped, traced, zombie, dead
 
 
 @dataclass(frozen=True, slots=True)

@@ -197,8 +197,17 @@ class Node:
         self.ctl("eval", "catch mnesia:sync_log().")
 
     def pause(self) -> None:
-        """Stop the Erlang VM with SIGSTOP: connections stay open and nothing answers."""
+        """Stop the Erlang VM with SIGSTOP: connections stay open and nothing answers.
+
+        Return when it has stopped. On a busy machine a thread of it takes a while to notice, and
+        answers meanwhile.
+        """
         self._signal(_posix_signal("SIGSTOP"))
+        until = time.monotonic() + _STOP_S
+        while self._process and not self._process.is_still():
+            if time.monotonic() > until:
+                raise NodeFailed(f"The node with pid {self.pid} did not stop; end it by hand.")
+            time.sleep(_POLL_S)
 
     def resume(self) -> None:
         """Let a paused node go on."""
