@@ -50,8 +50,10 @@ def test_the_reliability_test_of_the_demo(shell: Any, vhost: Any) -> None:
 
 def test_two_consumers_side_by_side_account_for_everything(shell: Any) -> None:
     """Two workers on 60,000 messages share them without loss or duplicate."""
-    first = shell.start("src/consumer.py", "--name", "A", "--idle-timeout", "3", "--json")
-    second = shell.start("src/consumer.py", "--name", "B", "--idle-timeout", "3", "--json")
+    # On a busy machine the producer, or the other consumer, needs seconds to start.
+    idle = ("--idle-timeout", "10")
+    first = shell.start("src/consumer.py", "--name", "A", *idle, "--json")
+    second = shell.start("src/consumer.py", "--name", "B", *idle, "--json")
     for one in (first, second):
         assert one.stderr is not None
         for line in one.stderr:
