@@ -83,18 +83,22 @@ def test_the_list_of_scenarios(shell: Any) -> None:
     assert "offline: The consumer is offline" in done.stdout
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for another process")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+ENDS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -signal.SIGKILL}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no signals for another process")
+@pytest.mark.parametrize("number", ENDS)
 @pytest.mark.parametrize("moment", ["starting a private", "sending"])
 def test_an_interrupted_prove_leaves_nothing(
-    shell: Any, cache: Path, number: int, moment: str
+    shell: Any, cache: Path, number: signal.Signals, moment: str
 ) -> None:
-    """Ctrl-C and kill -9, while the node starts and while it works, leave nothing."""
+    """Ctrl-C, kill and kill -9, while the node starts and while it works, leave nothing."""
     process = shell.start("prove", "--count", "500000")
     for line in process.stderr:
         if moment in line:
             break
     process.send_signal(number)
-    process.communicate(timeout=30)
-    assert process.returncode == (130 if number == signal.SIGINT else -signal.SIGKILL)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == ENDS[number]
+    assert "Traceback" not in err
     nothing_is_left(cache)

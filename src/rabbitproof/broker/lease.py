@@ -13,6 +13,7 @@ Rules
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -43,9 +44,25 @@ class Process:
             process = psutil.Process(self.pid)
             same = abs(process.create_time() - self.started) < _SAME_START_S
             ended = process.status() in {psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD}
+            # Killed, the first thread may be a zombie while another still holds every file.
+            ended = ended and process.num_threads() <= 1
         except psutil.Error:
             return None
         return process if same and not ended else None
+
+    def is_still(self) -> bool:
+        """Tell whether no thread of it runs: SIGSTOP has reached each of them, or it has ended."""
+        process = self.find()
+        if process is None:
+            return True
+        threads = Path("/proc", str(self.pid), "task")
+        if not threads.is_dir():
+            return bool(process.status() == psutil.STATUS_STOPPED)
+        states: set[bytes] = set()
+        for stat in threads.glob("*/stat"):
+            with contextlib.suppress(OSError):  # this one has just ended
+                states.add(stat.read_bytes().rpartition(b") ")[2][:1])
+        return states <= {b"T", b"t", b"Z", b"X"}  # proc(5): stopped, traced, zombie, dead
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +76,7 @@ class Lease:
 
     def write(self, path: Path) -> None:
         """Write the lease whole or not at all."""
-        whole = path.with_suffix(".part")
+        whole = unfinished(path)
         whole.write_text(json.dumps(asdict(self)), encoding="utf-8")
         whole.replace(path)
 
@@ -76,6 +93,11 @@ class Lease:
             )
         except (OSError, ValueError, KeyError, TypeError):
             return None
+
+
+def unfinished(path: Path) -> Path:
+    """Return where the lease in ``path`` is written, until it is whole."""
+    return path.with_suffix(".part")
 
 
 def collect(leases: Path) -> list[str]:

@@ -66,6 +66,7 @@ class Node:
         self._watchdog: subprocess.Popen[bytes] | None = None
         self._replies: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._created = False
+        self._lease = cache_folder() / "nodes" / f"{layout.mark}.json"
         self.version = layout.installation.version
         self.username = layout.identity.username
         self.password = layout.identity.password
@@ -196,8 +197,17 @@ class Node:
         self.ctl("eval", "catch mnesia:sync_log().")
 
     def pause(self) -> None:
-        """Stop the Erlang VM with SIGSTOP: connections stay open and nothing answers."""
+        """Stop the Erlang VM with SIGSTOP: connections stay open and nothing answers.
+
+        Return when it has stopped. On a busy machine a thread of it takes a while to notice, and
+        answers meanwhile.
+        """
         self._signal(_posix_signal("SIGSTOP"))
+        until = time.monotonic() + _STOP_S
+        while self._process and not self._process.is_still():
+            if time.monotonic() > until:
+                raise NodeFailed(f"The node with pid {self.pid} did not stop; end it by hand.")
+            time.sleep(_POLL_S)
 
     def resume(self) -> None:
         """Let a paused node go on."""
@@ -339,13 +349,13 @@ class Node:
 
     def _start_watchdog(self) -> None:
         """Start the watchdog before there is anything it would have to remove."""
-        leftovers = []
+        leftovers: list[Path] = []
         if self._owned or self._created:
-            leftovers = [str(self.directory), str(self._lease_path())]
+            leftovers = self._traces()
         self._watchdog = subprocess.Popen(  # noqa: S603 - our own script
             [
                 *(sys.executable, "-I", "-S", watchdog.__file__),
-                *(self._layout.mark, str(os.getpid()), *leftovers),
+                *(self._layout.mark, str(os.getpid()), *map(str, leftovers)),
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -358,16 +368,17 @@ class Node:
             target=_forward, args=(self._watchdog.stdout, self._replies), daemon=True
         ).start()
         if self._owned:
-            self._lease_path().parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lease.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             lease.Lease(
                 mark=self._layout.mark,
                 directory=str(self.directory),
                 owner=lease.Process.of(os.getpid()),
                 watchdog=lease.Process.of(self._watchdog.pid),
-            ).write(self._lease_path())
+            ).write(self._lease)
 
-    def _lease_path(self) -> Path:
-        return cache_folder() / "nodes" / f"{self._layout.mark}.json"
+    def _traces(self) -> list[Path]:
+        """Return what there may be of an owned node on the disk."""
+        return [self.directory, self._lease, lease.unfinished(self._lease)]
 
     def _let_go(self) -> None:
         """Let the node outlive us: write down how to find it, then send the watchdog away."""
@@ -393,8 +404,8 @@ class Node:
         self._dismiss("end")
         watchdog.end_processes(self._layout.mark)
         if self._owned or (failed and self._created):
-            watchdog.remove(self.directory)
-            watchdog.remove(self._lease_path())
+            for path in self._traces():
+                watchdog.remove(path)
         self._process = None
 
     def _dismiss(self, order: str) -> None:

@@ -41,6 +41,9 @@ MARK = "RABBITPROOF_NODE"
 PAUSE_S = 0.05
 """Between two looks at the process list."""
 
+CHILD_S = 5.0
+"""For a killed server to be gone; only one that waits for its disk takes so long."""
+
 
 def marked(mark: str) -> list[int]:
     """Return the pids of all processes that carry ``mark`` in their environment.
@@ -186,6 +189,9 @@ class _Watchdog:
         elif child is not None and child.returncode is None:
             with contextlib.suppress(OSError):
                 child.kill()
+        if child is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(CHILD_S)  # until its last thread has ended, its ports are taken
         left = end_processes(self._mark)
         if not left:
             for path in self._leftovers:

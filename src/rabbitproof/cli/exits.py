@@ -4,25 +4,31 @@ Holds: the exit codes, which error means which, and the frame in which every com
 Refuses to hold: what a command does. A command returns an ``Exit`` or raises an error of
 ``errors.py``; it never ends the process itself.
 
-Rules: an expected end has no traceback. Everything shown went through ``text.safe``. An end
-that is nobody's verdict is never 0 and never 1: a bug is ``UNKNOWN``, a reader who left
-(``… | head``) is ``INTERRUPTED``.
+Rules: SIGTERM ends a command as Ctrl+C does, by an exception, so that it reports what it knows and
+leaves nothing behind. An expected end has no traceback. Everything shown went through
+``text.safe``. An end that is nobody's verdict is never 0 and never 1: a bug is ``UNKNOWN``, a
+reader who left (``… | head``) is ``INTERRUPTED``.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import typer
 
 from rabbitproof import errors
 from rabbitproof.text import safe
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 PROGRAM = "rabbitproof"
 
@@ -30,6 +36,10 @@ LONGEST_NOTE = 4_000
 """Characters of one note. Our own texts are far shorter; what they quote may not be."""
 LONGEST_TRACEBACK = 20_000
 """Characters of a traceback, of which the end is the part that helps."""
+
+TWICE_S = 1.0
+"""A second SIGTERM within this time is the same one: `timeout` sends it to the process and to its
+group. A later one is somebody who does not want to wait for the end."""
 
 
 class Exit(IntEnum):
@@ -47,6 +57,8 @@ class Exit(IntEnum):
     """UNKNOWN: it could not be proven either way; also a bug in this program."""
     INTERRUPTED = 130
     """Ctrl+C, or the reader of standard output left. 128 + SIGINT, as shells count."""
+    TERMINATED = 143
+    """`kill`, a service manager, a container's stop. 128 + SIGTERM."""
 
 
 _EXITS: dict[type[errors.RabbitproofError], Exit] = {
@@ -63,6 +75,10 @@ _EXITS: dict[type[errors.RabbitproofError], Exit] = {
 }
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM has come. Whoever tidies up after Ctrl+C does the same for this."""
+
+
 def exit_for(error: errors.RabbitproofError) -> Exit:
     """Return the exit code of an error: that of the nearest class that has one."""
     return next(_EXITS[kind] for kind in type(error).__mro__ if kind in _EXITS)
@@ -77,6 +93,7 @@ def note(text: str) -> None:
 
 def main(app: typer.Typer, program: str = PROGRAM) -> NoReturn:
     """Run ``app`` with this process's arguments and end the process."""
+    _heed_sigterm()
     sys.exit(run(app, program))
 
 
@@ -91,6 +108,8 @@ def run(app: typer.Typer, program: str = PROGRAM, arguments: Sequence[str] | Non
         code = _invoke(app, program, sys.argv[1:] if arguments is None else arguments)
         if sys.stdout is not None:
             sys.stdout.flush()  # here, where a reader who left can still be noticed
+    except KeyboardInterrupt as end:
+        return _interrupted(end)
     except BrokenPipeError as error:
         if not _reader_left(sys.stdout):
             return _bug(error)
@@ -113,10 +132,33 @@ def _invoke(app: typer.Typer, program: str, arguments: Sequence[str]) -> int:
         return _wrong_usage(error, program)
     except typer.Exit as end:
         return end.exit_code
-    except (KeyboardInterrupt, EOFError, typer.Abort):
-        note("interrupted.")
-        return Exit.INTERRUPTED
+    except (EOFError, typer.Abort) as end:
+        return _interrupted(end)
     return Exit.DONE if result is None else int(result)
+
+
+def _heed_sigterm() -> None:
+    """Have SIGTERM raise ``Terminated``, unless whoever started us had it ignored."""
+    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        return
+    last = float("-inf")
+
+    def terminate(_number: int, _frame: FrameType | None) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= TWICE_S:
+            last = now
+            raise Terminated
+
+    signal.signal(signal.SIGTERM, terminate)
+
+
+def _interrupted(end: BaseException) -> Exit:
+    if isinstance(end, Terminated):
+        note("terminated.")
+        return Exit.TERMINATED
+    note("interrupted.")
+    return Exit.INTERRUPTED
 
 
 def _wrong_usage(error: typer.TyperException, program: str) -> int:

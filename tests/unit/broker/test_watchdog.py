@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -19,7 +20,6 @@ from rabbitproof.broker.lease import Lease, Process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and sessions")
 
@@ -230,6 +230,59 @@ def test_a_zombie_has_ended() -> None:
         identity = Process.of(child.pid)
         eventually(lambda: psutil.Process(child.pid).status() == psutil.STATUS_ZOMBIE)
         assert identity.find() is None
+
+
+# Its first thread ends and another goes on, as in a server that was killed and has not ended yet.
+HEADLESS = """
+import ctypes, sys, threading
+threading.Thread(target=sys.stdin.read).start()
+print("on", flush=True)
+ctypes.CDLL(None).pthread_exit(None)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="only Linux shows its threads")
+def test_a_process_has_ended_when_its_last_thread_has() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", HEADLESS], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        identity = Process.of(child.pid)
+        eventually(lambda: psutil.Process(child.pid).status() == psutil.STATUS_ZOMBIE)
+        assert identity.find() is not None
+        child.kill()
+        child.wait()
+        assert identity.find() is None
+
+
+BUSY = """
+import sys, threading
+def work():
+    while True:
+        pass
+for _ in range(4):
+    threading.Thread(target=work, daemon=True).start()
+print("on", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_process_is_still_when_every_thread_has_stopped() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", BUSY], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"on\n"
+        identity = Process.of(child.pid)
+        assert not identity.is_still()
+        child.send_signal(signal.SIGSTOP)
+        eventually(identity.is_still)
+        used = psutil.Process(child.pid).cpu_times().user
+        assert psutil.Process(child.pid).cpu_times().user == used
+        child.send_signal(signal.SIGCONT)
+        eventually(lambda: not identity.is_still())
+        child.kill()
+        child.wait()
+        assert identity.is_still()
 
 
 def test_a_node_that_nobody_looks_after_is_collected(mark: str, tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from inspect import getmembers, isclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +52,7 @@ def test_the_exit_codes_are_those_that_the_manual_promises() -> None:
         "UNREACHABLE": 3,
         "UNKNOWN": 4,
         "INTERRUPTED": 130,
+        "TERMINATED": 143,
     }
 
 
@@ -96,6 +99,89 @@ def test_an_interrupt_is_130_and_no_traceback(
 ) -> None:
     assert run(app_that(raising(error)), arguments=[]) == Exit.INTERRUPTED
     assert capsys.readouterr() == ("", "rabbitproof: interrupted.\n")
+
+
+TIDY = """
+import sys
+from rabbitproof.cli import exits
+from rabbitproof.cli.options import new_app
+exits.TWICE_S = {twice_s}
+app = new_app()
+@app.command()
+def act():
+    try:
+        print("on", flush=True)
+        sys.stdin.read()
+    finally:
+        print("tidying up", flush=True)
+        sys.stdin.read()
+        print("tidy", flush=True)
+exits.main(app)
+"""
+
+
+@pytest.fixture
+def tidy() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start a command that waits for its input to end, also once more while it tidies up."""
+
+    def start(twice_s: float = 60, **more: Any) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", TIDY.format(twice_s=twice_s)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(SOURCE)},
+            **more,
+        )
+        stack.enter_context(process)
+        assert said(process) == "on\n"
+        return process
+
+    with ExitStack() as stack:
+        yield start
+
+
+def said(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+needs_signals = pytest.mark.skipif(os.name != "posix", reason="Windows kills, and sends nothing")
+
+
+@needs_signals
+def test_sigterm_lets_a_command_tidy_up_and_is_143(
+    tidy: Callable[..., subprocess.Popen[str]],
+) -> None:
+    process = tidy()
+    process.send_signal(signal.SIGTERM)
+    assert said(process) == "tidying up\n"
+    process.send_signal(signal.SIGTERM)  # as `timeout` does; the same one
+    assert process.communicate() == ("tidy\n", "rabbitproof: terminated.\n")
+    assert process.returncode == Exit.TERMINATED
+
+
+@needs_signals
+def test_a_later_sigterm_ends_the_tidying_up_too(
+    tidy: Callable[..., subprocess.Popen[str]],
+) -> None:
+    process = tidy(twice_s=0)
+    process.send_signal(signal.SIGTERM)
+    assert said(process) == "tidying up\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate() == ("", "rabbitproof: terminated.\n")
+    assert process.returncode == Exit.TERMINATED
+
+
+@needs_signals
+def test_a_sigterm_that_is_ignored_stays_ignored(
+    tidy: Callable[..., subprocess.Popen[str]],
+) -> None:
+    process = tidy(preexec_fn=lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN))
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate() == ("tidying up\ntidy\n", "")
+    assert process.returncode == Exit.DONE
 
 
 def test_a_bug_keeps_its_traceback_and_says_that_it_is_one(
