@@ -78,6 +78,8 @@ def prove(
         lazy=lazy,
     )
     wiring.check(topology)
+    if chosen.lazy:
+        topology = wiring.made_lazy(topology)
     run = new_run()
     _say(f"{chosen.name}: {chosen.title}. {' '.join(chosen.teaches.split())}")
     if url is None:

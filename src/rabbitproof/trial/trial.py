@@ -30,7 +30,6 @@ _IDLE_S: Final = 5.0
 _SECOND_LOOK_S: Final = 15.0
 """How long a second source is asked whether a queue is empty; the Management API's counts of
 quorum queues and streams are up to 5 s old."""
-_PREFETCH: Final = 1000
 _MARKS: Final = 10
 """How often the progress of a phase is marked."""
 
@@ -157,7 +156,7 @@ class Trial:
             consume.Task(
                 queue=queue.name,
                 name=name,
-                prefetch=_PREFETCH,
+                prefetch=self.scenario.prefetch,
                 expect=expected or None,
                 idle_timeout=_IDLE_S,
                 drain=True,
