@@ -88,6 +88,8 @@ class Advanced:
     sample: Sample | None = None
     blocked: str | None = None
     """Why the broker does not take publishes at the moment, if it does not."""
+    seconds: float = 0.0
+    """Since the first publish or basic.consume; told with ``mark``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,31 @@ def test_the_verdict_as_json(shell: Any, vhost: Any) -> None:
     assert verdict["consume_per_s"] > 0
 
 
+def test_the_stress_test_with_fewer_messages(shell: Any, vhost: Any) -> None:
+    """Both queues are lazy by the scenario itself, and --lazy does no harm."""
+    for more in ([], ["--lazy"]):
+        done = shell.run("prove", "stress", "--url", vhost.url, "--count", "5000", "--json",
+                         "--management-url", shell.environment["RABBITMQ_MANAGEMENT_URL"],
+                         *more)  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        verdict = json.loads(done.stdout)
+        assert (verdict["verdict"], verdict["scenario"]) == ("PASS", "stress")
+        for name in ("work.queue", "audit.queue"):
+            assert verdict["queues"][name]["unique"] == 5000
+            assert verdict["environment"]["topology"]["queues"][name]["lazy"] is True
+
+
+def test_the_stress_test_with_queues_that_are_never_lazy(shell: Any, vhost: Any) -> None:
+    """A scenario's lazy is for its classic queues; --lazy with others stays wrong usage."""
+    options = ("--queue-type", "quorum", "--audit-type", "stream", "--count", "500")
+    done = shell.run("prove", "stress", "--url", vhost.url, *options, "--json",
+                     "--management-url", shell.environment["RABBITMQ_MANAGEMENT_URL"])  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    refused = shell.run("prove", "stress", *options, "--lazy")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "--lazy is for classic queues" in refused.stderr
+
+
 def test_an_unknown_scenario_is_wrong_usage(shell: Any) -> None:
     """The sentence lists the scenarios that there are."""
     done = shell.run("prove", "nonsense")
@@ -81,6 +106,7 @@ def test_the_list_of_scenarios(shell: Any) -> None:
     done = shell.run("prove", "--list")
     assert done.returncode == 0
     assert "offline: The consumer is offline" in done.stdout
+    assert "stress: A million messages (safe, 1,000,000 messages)" in done.stdout
 
 
 ENDS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -signal.SIGKILL}

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rabbitproof.address import parse
-from rabbitproof.model import Decision, Step
+from rabbitproof.model import Advanced, Decision, Step
 from rabbitproof.trial import place, scenario
 from rabbitproof.trial import trial as trial_module
 from rabbitproof.trial.trial import Trial
+from rabbitproof.work.topology import made_lazy
 from support import ready, topology, witness
 
 if TYPE_CHECKING:
@@ -24,12 +25,13 @@ def carry_out(
     wiring: Any,
     count: int,
     meddle: Callable[[Any], None] | None = None,
+    name: str = "offline",
 ) -> Any:
     address = parse(url)
     login = replace(address[0], vhost="/")
     run = "0a1b2c3d4e5f"
     with place.shared(address, node.management_url, login, wiring, run, lambda _: None) as here:
-        trial = Trial(scenario.find("offline"), here, run, count)
+        trial = Trial(scenario.find(name), here, run, count)
         for event in trial.run():
             if meddle and isinstance(event, Step) and "Ready" in event.text:
                 with witness(here.addresses[0].url()) as channel:
@@ -56,6 +58,42 @@ def test_a_good_broker_passes(node: Any, vhost: Any, work: str, audit: str | Non
         assert (queue.received, queue.unique, queue.lost) == (2000, 2000, 0)
         assert (queue.duplicates_redelivered, queue.duplicates_unflagged) == (0, 0)
         assert (queue.reordered, queue.left_in_queue) == (0, 0)
+
+
+def test_the_stress_test_uses_lazy_queues_and_checks_both(node: Any, vhost: Any) -> None:
+    """Its topology is lazy where the release still knows that; both copies are judged."""
+    lazy = made_lazy(topology())
+
+    def look(channel: Any) -> None:
+        properties = channel.connection._impl.server_properties
+        old = tuple(map(int, properties["version"].split(".")[:2])) < (3, 12)
+        for name in ("work.queue", "audit.queue"):  # equivalent, or it would raise
+            arguments = {"x-queue-mode": "lazy"} if old else {}
+            channel.queue_declare(name, durable=True, arguments=arguments)
+        looked.append(True)
+
+    looked: list[bool] = []
+    result = carry_out(node, vhost.url, lazy, 2000, look, "stress")
+    assert looked
+    assert (result.verdict.decision, result.scenario) == (Decision.PASS, "stress")
+    assert [queue.unique for queue in result.verdict.queues.values()] == [2000, 2000]
+
+
+def test_every_phase_marks_its_tenths(node: Any, vhost: Any) -> None:
+    """Sending, consuming and comparing each say ten times how far they are, and since when."""
+    address = parse(vhost.url)
+    login = replace(address[0], vhost="/")
+    run = "0a1b2c3d4e5f"
+    with place.shared(address, node.management_url, login, topology(), run, lambda _: None) as here:
+        trial = Trial(scenario.find("stress"), here, run, 2000)
+        marks = [event for event in trial.run() if isinstance(event, Advanced) and event.mark]
+        assert trial._consumer(here.topology.work, "Worker", 5).task.prefetch == 5000
+    assert [mark.done for mark in marks] == [*range(200, 2001, 200)] * 3
+    assert [mark.sample is None for mark in marks] == [True] * 10 + [False] * 20
+    for phase in (marks[:10], marks[10:20], marks[20:]):
+        seconds = [mark.seconds for mark in phase]
+        assert 0 < seconds[0] <= seconds[-1] < 60
+        assert seconds == sorted(seconds)
 
 
 def steal(channel: Any) -> None:

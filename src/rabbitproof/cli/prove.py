@@ -26,6 +26,8 @@ _EXITS = {
     Decision.FAIL: Exit.FAILED,
     Decision.UNKNOWN: Exit.UNKNOWN,
 }
+_QUIET_S = 1.0
+"""Seconds between two lines of progress at least."""
 _COLOURS = {Decision.PASS: "green", Decision.FAIL: "red", Decision.UNKNOWN: "yellow"}
 
 
@@ -76,6 +78,8 @@ def prove(
         lazy=lazy,
     )
     wiring.check(topology)
+    if chosen.lazy:
+        topology = wiring.made_lazy(topology)
     run = new_run()
     _say(f"{chosen.name}: {chosen.title}. {' '.join(chosen.teaches.split())}")
     if url is None:
@@ -102,18 +106,27 @@ def prove(
 
 
 def _follow(progress: Iterator[Progress]) -> None:
-    """Show a trial's steps and the progress of its participants."""
+    """Show a trial's steps and the progress of its participants: in a bar, else in lines."""
+    from rabbitproof.view import lines
     from rabbitproof.view.bar import Bar
 
     with Bar("[prove]") as bar:
+        said = 0.0
         for event in progress:
             match event:
                 case Step():
+                    bar.clear()
+                    said = 0.0
                     _say(f"  -> {event.text}" if event.done else event.text)
                 case Note():
                     _say(event.text)
                 case Advanced():
                     bar.advance(event)
+                    # A line for every mark, but none that the next step says as well.
+                    due = event.mark and event.seconds >= said + _QUIET_S
+                    if due and event.done != event.total and not bar.visible:
+                        said = event.seconds
+                        _say(f"     {lines.pace(event)}")
 
 
 def _show(result: TrialResult, *, as_json: bool) -> None:

@@ -31,7 +31,12 @@ class Scenario:
     count: int
     consume: Literal["after"]
     """When consumers run: after the producer has finished."""
+    prefetch: int
+    """Messages that a consumer may hold without having acknowledged them."""
     durable: bool
+    """Durable queues and persistent messages."""
+    lazy: bool
+    """Lazy queues where they are classic ones; the other types are on disk anyway."""
     ready_before: bool
     """Claims that all queues hold exactly the confirmed messages before a consumer starts."""
     empties: bool
@@ -40,10 +45,13 @@ class Scenario:
     """Claims that the audit queue had the same messages as the work queue."""
 
 
+_MOST_PREFETCH: Final = 65_535
+"""It is a 16-bit number in basic.qos, and 0 would mean no limit."""
+
 _KEYS: Final[dict[str, dict[str, type]]] = {
     "": {"title": str, "teaches": str, "safe": bool},
-    "workload": {"count": int, "consume": str},
-    "topology": {"durable": bool},
+    "workload": {"count": int, "consume": str, "prefetch": int},
+    "topology": {"durable": bool, "lazy": bool},
     "claims": {"ready_before": bool, "empties": bool, "audit_equals_work": bool},
 }
 
@@ -74,6 +82,8 @@ def parse(name: str, text: str) -> Scenario:
         raise _wrong(name, "workload", "count", f"has to be from 1 to {MAX_NUMBER}")
     if values["consume"] != "after":
         raise _wrong(name, "workload", "consume", "has to be 'after'")
+    if not 0 < values["prefetch"] <= _MOST_PREFETCH:
+        raise _wrong(name, "workload", "prefetch", f"has to be from 1 to {_MOST_PREFETCH}")
     return Scenario(name=name, **values)
 
 

@@ -30,7 +30,8 @@ _IDLE_S: Final = 5.0
 _SECOND_LOOK_S: Final = 15.0
 """How long a second source is asked whether a queue is empty; the Management API's counts of
 quorum queues and streams are up to 5 s old."""
-_PREFETCH: Final = 1000
+_MARKS: Final = 10
+"""How often the progress of a phase is marked."""
 
 
 @dataclass(slots=True)
@@ -59,6 +60,7 @@ class Trial:
                 sender=self.sender,
                 host=platform.node(),
                 persistent=self.scenario.durable,
+                progress_every=self._mark_every,
             ),
             lambda: self.place.connect(f"RabbitMQ Producer ({platform.node()})"),
         )
@@ -86,6 +88,10 @@ class Trial:
             ),
             environment=self._environment(),
         )
+
+    @property
+    def _mark_every(self) -> int:
+        return max(1, self.count // _MARKS)
 
     def _count_ready(self, confirmed: int) -> Generator[Progress, None, None]:
         """See that every queue holds exactly what was confirmed, while nobody consumes."""
@@ -150,10 +156,11 @@ class Trial:
             consume.Task(
                 queue=queue.name,
                 name=name,
-                prefetch=_PREFETCH,
+                prefetch=self.scenario.prefetch,
                 expect=expected or None,
                 idle_timeout=_IDLE_S,
                 drain=True,
+                progress_every=self._mark_every,
                 stream_offset="first" if queue.kind == "stream" else None,
             ),
             lambda: self.place.connect(f"RabbitMQ Consumer {name} ({platform.node()})"),

@@ -62,6 +62,18 @@ class Bar:
         if self._progress is not None:
             self._progress.stop()
 
+    @property
+    def visible(self) -> bool:
+        """True on a terminal."""
+        return self._progress is not None
+
+    def clear(self) -> None:
+        """Take the bar away; the next one begins anew."""
+        if self._progress is not None and self._task is not None:
+            self._progress.remove_task(self._task)
+            self._progress.refresh()
+            self._task, self._drawn = None, 0.0
+
     def advance(self, event: Advanced) -> None:
         """Show how far it is, at most ten times a second."""
         progress, now = self._progress, time.monotonic()
@@ -71,7 +83,7 @@ class Bar:
         of = "" if event.total is None else f"/{event.total:,}"
         if self._task is None:
             self._task = progress.add_task(self._label, total=event.total, count="", rate="")
-        task = progress.tasks[self._task]
+        (task,) = progress.tasks
         state = "" if task.speed is None else f"{task.speed:,.0f} msg/s"
         if event.blocked is not None:
             state = "blocked by the broker"

@@ -39,6 +39,17 @@ def consumed(event: Advanced) -> str:
     )
 
 
+def pace(event: Advanced) -> str:
+    """Say how far a participant of a trial is, how fast, and how long it will take."""
+    done, total, seconds = event.done, event.total or event.done, event.seconds
+    verb = "published" if event.sample is None else "received"
+    if event.blocked is not None:
+        return f"{verb} {done:,}/{total:,}, blocked by the broker"
+    rate = done / seconds if seconds > 0 else 0.0
+    left = f"{(total - done) / rate:,.0f} s left" if rate else "? s left"
+    return f"{verb} {done:,}/{total:,}, {rate:,.0f} msg/s, {left}"
+
+
 def got(message: Sample) -> str:
     """Show one message."""
     return (

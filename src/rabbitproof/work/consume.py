@@ -377,9 +377,12 @@ class Consumer:
         every = self.task.progress_every
         if self._marked + every <= self._consumed:
             last = _sample(what, self._deliveries - before - 1, before)
+            seconds = time.monotonic() - (self._started or 0.0)
             while self._marked + every <= self._consumed:
                 self._marked += every
-                yield Advanced(self._marked, self.task.expect, mark=True, sample=last)
+                yield Advanced(
+                    self._marked, self.task.expect, mark=True, sample=last, seconds=seconds
+                )
 
 
 def _sample(what: Batch | Delivery, index: int, before: int) -> Sample:

@@ -330,7 +330,8 @@ class Producer:
             self._refusing_since = None
         while self._marked + every <= done:
             self._marked += every
-            yield Advanced(self._marked, total, mark=True, blocked=self._blocked)
+            seconds = time.monotonic() - (self._started or 0.0)
+            yield Advanced(self._marked, total, mark=True, blocked=self._blocked, seconds=seconds)
         yield Advanced(done, total, mark=False, blocked=self._blocked)
 
     def _check_deadline(self) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import shlex
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from pamqp import commands
@@ -71,6 +72,16 @@ def check(topology: Topology) -> None:
             f"The work queue and the audit queue are both named '{safe(names[0])}'; "
             'give them two names, or say --audit-queue "" for none.'
         )
+
+
+def made_lazy(topology: Topology) -> Topology:
+    """Return the topology with its classic queues lazy; the other types are on disk anyway."""
+
+    def lazy(queue: Queue) -> Queue:
+        return replace(queue, lazy=queue.kind == "classic")
+
+    audit = None if topology.audit is None else lazy(topology.audit)
+    return replace(topology, work=lazy(topology.work), audit=audit)
 
 
 def declare(connection: Connection, channel: int, topology: Topology) -> Iterator[Note]:

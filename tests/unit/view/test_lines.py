@@ -95,3 +95,17 @@ def test_an_end_is_one_json_object() -> None:
     taken = json.loads(json.dumps(lines.as_object(TAKEN)))
     assert (taken["consumed"], taken["time_s"]) == (10_000, 0.3149)
     assert "in_queue_ready" not in taken
+
+
+def test_the_pace_of_a_phase_has_rate_and_time_left() -> None:
+    """300,000 in 12.5 s are 24,000 a second; the other 700,000 take 29 s at that rate."""
+    event = Advanced(300_000, 1_000_000, mark=True, seconds=12.5)
+    assert lines.pace(event) == "published 300,000/1,000,000, 24,000 msg/s, 29 s left"
+    assert lines.pace(replace(event, sample=SHOWN)).startswith("received 300,000/1,000,000, ")
+
+
+def test_a_pace_that_is_not_known_is_not_made_up() -> None:
+    """At the very beginning there is no rate; a broker that blocks has none."""
+    event = Advanced(1, 10, mark=True)
+    assert lines.pace(event) == "published 1/10, 0 msg/s, ? s left"
+    assert lines.pace(replace(event, blocked="memory")) == "published 1/10, blocked by the broker"

@@ -1,0 +1,65 @@
+"""How a trial's progress is shown where there is no terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rabbitproof.cli import prove
+from rabbitproof.model import Advanced, Note, Sample, Step
+
+if TYPE_CHECKING:
+    import pytest
+
+SAMPLE = Sample(1, "id-1", "alice", "1", "Hello World")
+
+
+def shown(events: list[object], capsys: pytest.CaptureFixture[str]) -> list[str]:
+    prove._follow(iter(events))  # type: ignore[arg-type]
+    out, err = capsys.readouterr()
+    assert out == ""
+    return err.splitlines()
+
+
+def mark(done: int, seconds: float, sample: Sample | None = None) -> Advanced:
+    return Advanced(done, 1000, mark=True, sample=sample, seconds=seconds)
+
+
+def test_every_phase_says_how_far_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """Steps, notes and marks, the latter with rate and time left."""
+    events = [
+        Step("sending"),
+        Advanced(57, 1000, mark=False),
+        mark(100, 2.0),
+        Note("A note."),
+        mark(500, 10.0),
+        Step("sent", done=True),
+        Step("consuming"),
+        mark(500, 1.0, SAMPLE),
+    ]
+    assert shown(events, capsys) == [
+        "[prove] sending",
+        "[prove]      published 100/1,000, 50 msg/s, 18 s left",
+        "[prove] A note.",
+        "[prove]      published 500/1,000, 50 msg/s, 10 s left",
+        "[prove]   -> sent",
+        "[prove] consuming",
+        "[prove]      received 500/1,000, 500 msg/s, 1 s left",
+    ]
+
+
+def test_a_quick_phase_is_not_shown_in_tenths(capsys: pytest.CaptureFixture[str]) -> None:
+    """There is at most one line a second; the next phase counts anew."""
+    events = [
+        Step("sending"),
+        *[mark(n, n / 400) for n in range(100, 1001, 100)],
+        mark(1000, 9.0),
+        Step("consuming"),
+        mark(100, 0.9, SAMPLE),
+        mark(200, 1.1, SAMPLE),
+    ]
+    lines = shown(events, capsys)
+    assert [line.split()[2] for line in lines if "msg/s" in line] == [
+        "400/1,000,",
+        "800/1,000,",
+        "200/1,000,",
+    ]
