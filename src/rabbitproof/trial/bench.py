@@ -15,7 +15,6 @@ client is written (``peers``).
 from __future__ import annotations
 
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -66,8 +65,11 @@ _SHARE: Final = {"pika": 0.5, "pika-confirms": 0.04, "aio-pika": 0.2}
 """Of the messages, for clients so slow that they would take most of the time of a bench."""
 _LEAST: Final = 1_000
 
-_PLAIN_RATE: Final = 500.0
+TEXT: Final = "Hello World"
+_SLOWEST: Final = 500.0
 """Messages a second; slower than the slowest client here, for deadlines."""
+_GRACE_S: Final = 10.0
+"""Seconds for a client to say by itself that its deadline has passed."""
 _SAMPLE_S: Final = 0.05
 """How often a process's memory is looked at; its peak only grows, so the last look is right."""
 
@@ -90,6 +92,8 @@ class Plan:
             ("--topology", self.topologies, tuple(TOPOLOGIES)),
             ("--clients", self.clients, CLIENTS),
         ):
+            if not given:
+                raise UsageError(f"{what} names nothing; it knows {', '.join(known)}.")
             for name in given:
                 if name not in known:
                     raise UsageError(
@@ -137,8 +141,9 @@ class Bench:
             except BenchFailed as failure:
                 if client in (OURS, CEILING):
                     raise
-                self._drop(client, str(failure))
-                yield Note(str(failure))
+                why = f"{client} is left out: {failure}"
+                self._drop(client, why)
+                yield Note(why)
                 continue
             self._measured.append(found)
             rate = found.messages / found.seconds
@@ -196,15 +201,16 @@ class Bench:
         count = self.plan.messages(client)
         self._make(wanted)
         if role == "consume":
-            _start(_OURS, self._job("publish", wanted, count))
+            filling = Job("publish", wanted, count, self.plan.window, self.plan.prefetch)
+            _start(_OURS, filling, self.place.addresses[0].url())
             self._require(wanted, count, OURS)
-        report, peak = _start(self._peers[client], self._job(role, wanted, count))
+        report, peak = self._run(client, role, wanted)
         self._require(wanted, count if role == "publish" else 0, client)
         unique = report.get("unique")
         if role == "consume" and unique is not None and unique != count:
             raise BenchFailed(
-                f"{client} recorded {unique} distinct messages of {count}; it is left out: its "
-                "figures would be wrong."
+                f"{client} recorded {unique} distinct messages of {count}; its figures would be "
+                "wrong, look at what else uses the broker."
             )
         return Measurement(
             topology=topology,
@@ -217,18 +223,10 @@ class Bench:
             peak_bytes=peak,
         )
 
-    def _job(self, role: Role, topology: Topology, count: int) -> Job:
-        address = self.place.addresses[0]
-        return Job(
-            role=role,
-            url=address.url(),
-            exchange=topology.exchange,
-            routing_key=topology.routing_key,
-            queue=topology.work.name,
-            count=count,
-            window=self.plan.window,
-            prefetch=self.plan.prefetch,
-        )
+    def _run(self, client: str, role: Role, topology: Topology) -> tuple[dict[str, Any], int]:
+        plan = self.plan
+        job = Job(role, topology, plan.messages(client), plan.window, plan.prefetch)
+        return _start(self._peers[client], job, self.place.addresses[0].url())
 
     def _topology(self, name: str) -> Topology:
         work, audit, lazy = TOPOLOGIES[name]
@@ -257,8 +255,8 @@ class Bench:
             there = wiring.settled_count(connection, channel, topology.work, count)
         if there != count:
             raise BenchFailed(
-                f"After {client} the work queue holds {there} messages instead of {count}; it is "
-                "left out: its figures would be wrong."
+                f"After {client} the work queue holds {there} messages instead of {count}; its "
+                "figures would be wrong, look at what else uses the broker."
             )
 
     def _environment(self, started: str) -> dict[str, Any]:
@@ -284,10 +282,7 @@ class Job:
     """One measurement, as a client's process is told."""
 
     role: Role
-    url: str
-    exchange: str
-    routing_key: str
-    queue: str
+    topology: Topology
     count: int
     window: int
     prefetch: int
@@ -295,33 +290,34 @@ class Job:
     @property
     def deadline(self) -> float:
         """Seconds after which something must be wrong."""
-        return 60.0 + self.count / _PLAIN_RATE
+        return 60.0 + self.count / _SLOWEST
 
 
-def _start(peer: Peer, job: Job) -> tuple[dict[str, Any], int]:
+def _start(peer: Peer, job: Job, url: str) -> tuple[dict[str, Any], int]:
     """Run a client's process to its end; return its figures and its peak memory in bytes."""
     name = peer.client.name
-    command = _own(job) if name == OURS else [*peer.command, *_flags(job)]
-    # By the environment, because a command line with a password in it is everybody's to read.
-    environment = os.environ | {"RABBITMQ_URL": job.url}
-    source = str(Path(__file__).parents[2])
-    path = environment.get("PYTHONPATH")
-    environment["PYTHONPATH"] = source if path is None else os.pathsep.join((source, path))
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    arguments = _own(job) if name == OURS else _flags(job)
+    with subprocess.Popen(  # noqa: S603  commands of ours and of the catalogue
+        [*peer.command, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=catalogue.environment(url),
     ) as process:
         try:
-            out, errors, peak = _watch(process, job.deadline)
+            out, errors, peak = _watch(process, name, job.deadline + _GRACE_S)
         except BaseException:
             process.kill()
             raise
     if process.returncode != 0:
         said = (errors.strip() or out.strip() or "nothing was said").splitlines()[-1]
-        raise BenchFailed(f"{name} failed and is left out: {safe(said, 300)}")
+        raise BenchFailed(f"{name} failed ({safe(said, 300)}); run the same work without bench.")
     try:
         report = json.loads(out.splitlines()[-1])
     except (ValueError, IndexError):
-        raise BenchFailed(f"{name} printed no figures and is left out.") from None
+        report = None
+    if not isinstance(report, dict):
+        raise BenchFailed(f"{name} printed no figures; run the same work without bench.")
     if name == OURS:
         report = {
             "seconds": report["time_s"],
@@ -331,7 +327,7 @@ def _start(peer: Peer, job: Job) -> tuple[dict[str, Any], int]:
     return report, peak
 
 
-def _watch(process: subprocess.Popen[str], deadline: float) -> tuple[str, str, int]:
+def _watch(process: subprocess.Popen[str], name: str, deadline: float) -> tuple[str, str, int]:
     """Wait for the end of a process; return what it printed and its peak memory in bytes."""
     end = time.monotonic() + deadline
     peak = 0
@@ -342,8 +338,8 @@ def _watch(process: subprocess.Popen[str], deadline: float) -> tuple[str, str, i
         except subprocess.TimeoutExpired:
             if time.monotonic() > end:
                 raise BenchFailed(
-                    f"A client was not done within {deadline:.0f} s and is left out; look at the "
-                    "broker's alarms, or make --count smaller."
+                    f"{name} was not done within {deadline:.0f} s; look at the broker's alarms, "
+                    "or make --count smaller."
                 ) from None
         else:
             return out, errors, peak
@@ -364,41 +360,46 @@ def _peak(pid: int) -> int:
     return 0
 
 
-def _flags(job: Job) -> list[str]:
-    return [
+def _flags(job: Job) -> tuple[str, ...]:
+    return catalogue.arguments(
         job.role,
-        *("--exchange", job.exchange),
-        *("--routing-key", job.routing_key),
-        *("--queue", job.queue),
-        *("--count", str(job.count)),
-        *("--window", str(job.window)),
-        *("--prefetch", str(job.prefetch)),
-        *("--run", new_run()),
-        *("--deadline", str(job.deadline)),
-    ]
+        exchange=job.topology.exchange,
+        routing_key=job.topology.routing_key,
+        queue=job.topology.work.name,
+        count=job.count,
+        window=job.window,
+        prefetch=job.prefetch,
+        text=TEXT,
+        run=new_run(),
+        deadline_s=job.deadline,
+    )
 
 
-def _own(job: Job) -> list[str]:
-    """Return the command that a user would type."""
-    start = [sys.executable, "-m", "rabbitproof"]
+def _own(job: Job) -> tuple[str, ...]:
+    """Return what a user would type."""
     if job.role == "publish":
-        return [
-            *(*start, "produce", "--no-declare", "--durable", "--json"),
-            *("--exchange", job.exchange),
-            *("--routing-key", job.routing_key),
-            *("--queue", job.queue),
+        return (
+            *("produce", "--no-declare", "--durable", "--json", "--text", TEXT),
+            *("--exchange", job.topology.exchange),
+            *("--routing-key", job.topology.routing_key),
+            *("--queue", job.topology.work.name),
             *("--count", str(job.count)),
             *("--window", str(job.window)),
-        ]
-    return [
-        *(*start, "consume", "--json"),
-        *("--queue", job.queue),
+        )
+    return (
+        *("consume", "--json"),
+        *("--queue", job.topology.work.name),
         *("--expect", str(job.count)),
         *("--prefetch", str(job.prefetch)),
-    ]
+    )
 
 
-_OURS: Final = Peer(Client(OURS, __version__, confirms=True), True, True, ())
+_OURS: Final = Peer(
+    Client(OURS, __version__, confirms=True),
+    publish=True,
+    consume=True,
+    command=(sys.executable, "-m", "rabbitproof"),
+)
 _CEILING: Final = Peer(
     Client(
         CEILING,
@@ -406,9 +407,9 @@ _CEILING: Final = Peer(
         confirms=True,
         note="The wire ceiling: replays encoded bytes, counts without parsing, records nothing.",
     ),
-    True,
-    True,
-    (sys.executable, "-m", "rabbitproof.trial.ceiling"),
+    publish=True,
+    consume=True,
+    command=(sys.executable, "-m", "rabbitproof.trial.ceiling"),
 )
 
 

@@ -15,7 +15,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import select
+import socket
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -26,17 +29,21 @@ from rabbitproof.address import parse
 from rabbitproof.amqp import methods
 from rabbitproof.amqp.confirms import read_confirms
 from rabbitproof.amqp.connection import open_connection
+from rabbitproof.amqp.gather import LONGEST_S
 from rabbitproof.amqp.publishes import Envelope, Publishes
 from rabbitproof.errors import Overdue, RabbitproofError, UsageError
 from rabbitproof.identity import Source, id_prefix
+from rabbitproof.trial.peers.program import HOST, SENDER, URL_VARIABLE
+from rabbitproof.work.consume import GATHER_BYTES
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Sequence
 
 BATCH = 500
 """Messages in the buffer that is replayed, as many as a producer encodes at once."""
 READ_SIZE = 1 << 20
+IDLE_S = 10.0
+"""Seconds of silence after which nothing more comes; a broker under load pauses for one or two."""
 
 
 def whole_deliveries(received: int, first: int) -> int:
@@ -66,7 +73,7 @@ def first_delivery(data: bytes) -> int | None:
 
 def publish(url: str, envelope: Envelope, count: int, window: int, deadline: float) -> float:
     """Replay ``count`` publishes; return seconds from the first byte to the last confirm."""
-    connection = open_connection(parse(url), "rabbitproof ceiling, publish")
+    connection = open_connection(parse(url), "rabbitproof ceiling, publish", heartbeat=0)
     channel = connection.open_channel()
     connection.call(channel, commands.Confirm.Select())
     batch = min(BATCH, max(1, window // 4), count)
@@ -115,19 +122,20 @@ def publish(url: str, envelope: Envelope, count: int, window: int, deadline: flo
                     up_to += 1
                     singles.discard(up_to)
             confirmed = up_to + len(singles)
-            rest = _without_heartbeats(rest[position:])
+            rest = rest[position:]
             _check(began, deadline)
         return time.perf_counter() - began
 
 
 def consume(url: str, queue: str, count: int, prefetch: int, deadline: float) -> float:
     """Count ``count`` deliveries; return seconds from basic.consume to the last ack."""
-    connection = open_connection(parse(url), "rabbitproof ceiling, consume")
+    connection = open_connection(parse(url), "rabbitproof ceiling, consume", heartbeat=0)
     channel = connection.open_channel()
     connection.call(channel, commands.Basic.Qos(prefetch_count=prefetch))
     wire = connection.detach()
+    wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, GATHER_BYTES)
     consume_it = methods.BasicConsume(queue=queue, consumer_tag="ceiling")
-    began = time.perf_counter()
+    began = heard = time.perf_counter()
     wire.send(marshal(consume_it, channel))
     quarter = max(1, prefetch // 4)
     poll = select.poll()
@@ -136,9 +144,10 @@ def consume(url: str, queue: str, count: int, prefetch: int, deadline: float) ->
     first = received = done = acked = 0
     with contextlib.closing(wire):
         while acked < count:
-            readable = poll.poll(0 if done > acked else 1000)
-            if readable:
-                data = _read(wire)
+            in_time = poll.poll(LONGEST_S * 1000)  # else there may be fewer bytes than asked for
+            data = _read(wire)
+            if data:
+                heard = time.perf_counter()
                 if not first:
                     head += data
                     answer = 8 + int.from_bytes(head[3:7], "big") if len(head) > 7 else 0  # ok
@@ -148,9 +157,11 @@ def consume(url: str, queue: str, count: int, prefetch: int, deadline: float) ->
                     received += len(data)
                 if first:
                     done = whole_deliveries(received, first)
-            if done > acked and (not readable or done - acked >= quarter or done >= count):
+            if done > acked and (not in_time or done - acked >= quarter or done >= count):
                 wire.send(marshal(commands.Basic.Ack(done, multiple=True), channel))
                 acked = done
+            elif time.perf_counter() - heard > IDLE_S:
+                break  # what came has fewer bytes than it should have
             _check(began, deadline)
         seconds = time.perf_counter() - began
     if acked != count or received != _total(count, first):
@@ -169,18 +180,13 @@ def _total(count: int, first: int) -> int:
 
 
 def _read(wire: socket.socket) -> bytes:
-    data = wire.recv(READ_SIZE)
+    """Return what is there, perhaps nothing."""
+    try:
+        data = wire.recv(READ_SIZE)
+    except BlockingIOError:
+        return b""
     if not data:
         raise RabbitproofError("The broker ended the connection; its log says why.")
-    return data
-
-
-_HEARTBEAT = b"\x08\x00\x00\x00\x00\x00\x00\xce"
-
-
-def _without_heartbeats(data: bytes) -> bytes:
-    while data.startswith(_HEARTBEAT):
-        data = data[len(_HEARTBEAT) :]
     return data
 
 
@@ -193,7 +199,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure once and print the figures."""
     parser = argparse.ArgumentParser(description="Measure the wire ceiling once.")
     parser.add_argument("role", choices=["publish", "consume"])
-    for name in ("url", "exchange", "routing-key", "queue", "text", "run"):
+    # Not among the arguments, which every user of the machine can see.
+    url = os.environ[URL_VARIABLE]
+    for name in ("exchange", "routing-key", "queue", "text", "run"):
         parser.add_argument(f"--{name}", required=True)
     for name in ("count", "window", "prefetch"):
         parser.add_argument(f"--{name}", type=int, required=True)
@@ -201,7 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     cpu = time.process_time()
     if given.role == "publish":
-        rest = json.dumps({"text": given.text, "sent_by": "bench"}, separators=(",", ":"))[
+        rest = json.dumps({"text": given.text, "sent_by": SENDER}, separators=(",", ":"))[
             1:
         ].encode()
         envelope = Envelope(
@@ -211,17 +219,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
             id_prefix=id_prefix(Source(given.run, 1)),
             body_head=b'{"n":',
             body_tail=lambda _: b"," + rest,
-            headers={"producer_id": "bench", "host": "bench"},
+            headers={"producer_id": SENDER, "host": HOST},
             frame_max=131_072,
             persistent=True,
         )
-        seconds = publish(given.url, envelope, given.count, given.window, given.deadline)
+        seconds = publish(url, envelope, given.count, given.window, given.deadline)
     else:
-        seconds = consume(given.url, given.queue, given.count, given.prefetch, given.deadline)
+        seconds = consume(url, given.queue, given.count, given.prefetch, given.deadline)
     spent = time.process_time() - cpu
     end = {"messages": given.count, "unique": None, "seconds": seconds, "cpu_seconds": spent}
     print(json.dumps(end))
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except RabbitproofError as error:
+        sys.exit(str(error))

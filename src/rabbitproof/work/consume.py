@@ -43,7 +43,7 @@ _SILENCE_S: Final = 0.5
 _TICK_S: Final = 1.0
 """Longest wait without looking at the clock."""
 
-_GATHER_BYTES: Final = 16 * 1024
+GATHER_BYTES: Final = 16 * 1024
 """How much may come together before it is read, while much is coming: about 50 messages."""
 _GATHER_FROM: Final = 200
 """Prefetch below which the broker would wait for our acknowledgement meanwhile."""
@@ -186,7 +186,7 @@ class Consumer:
         )
         self._channel, self._pending = channel, _Unanswered()
         if prefetch >= _GATHER_FROM:
-            connection.gather(_GATHER_BYTES)
+            connection.gather(GATHER_BYTES)
 
     def _recover(self, failure: ConnectionLost) -> Iterator[Progress]:
         """Connect and subscribe again; what was not acknowledged comes again."""
