@@ -43,9 +43,10 @@ PLACES = {
     "urllib.request": {"broker/management.py"},
     "urllib3": {"broker/management.py"},
     "requests": {"broker/management.py"},
-    "pika": {"trial/bench.py"},
-    "print": {"cli/", "trial/ceiling.py"},
-    "sys.exit": {"cli/", "trial/ceiling.py"},
+    "pika": {"trial/peers/"},
+    "aio_pika": {"trial/peers/"},
+    "print": {"cli/", "trial/ceiling.py", "trial/peers/"},
+    "sys.exit": {"cli/", "trial/ceiling.py", "trial/peers/"},
 }
 """Module or call, and the only files (or rooms) that may have it."""
 EXITS = {"exit", "quit"}  # what `site` adds to the builtins, for people at a prompt
@@ -177,6 +178,10 @@ PLANTED = [
     ("rabbitproof/view/cards.py", "import tkinter.ttk"),
     ("rabbitproof/cli/window.py", "from tkinter import Tk"),
     ("rabbitproof/amqp/x.py", "import pika"),
+    ("rabbitproof/trial/bench.py", "from pika import BlockingConnection"),
+    ("rabbitproof/trial/bench.py", "import aio_pika.abc"),
+    ("rabbitproof/trial/peers.py", "import pika"),
+    ("rabbitproof/trial/peers/x.py", "import socket"),
     ("rabbitproof/work/x.py", "print('x')"),
     ("rabbitproof/trial/x.py", "import builtins\nbuiltins.print('x')"),
     ("producer.py", "print('x')"),
@@ -202,6 +207,8 @@ ALLOWED = [
     ("rabbitproof/cli/x.py", "from rabbitproof import __version__, errors"),
     ("rabbitproof/view/x.py", "from rabbitproof.model import Verdict\nfrom .cards import Card"),
     ("rabbitproof/trial/ceiling.py", "import socket, subprocess"),
+    ("rabbitproof/trial/peers/x.py", "import subprocess, sys, pika, aio_pika"),
+    ("rabbitproof/trial/peers/x.py", "import sys\nprint('x')\nsys.exit(1)"),
     ("rabbitproof/work/x.py", "from rabbitproof.amqp import session\nfrom ..proof import ledger"),
     ("rabbitproof/broker/node.py", "import subprocess\nfrom . import install"),
     ("rabbitproof/broker/readiness.py", "import socket"),
