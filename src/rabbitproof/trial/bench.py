@@ -42,7 +42,7 @@ from rabbitproof.work import topology as wiring
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from rabbitproof.model import Progress, Role, Topology
+    from rabbitproof.model import Progress, QueueType, Role, Topology
     from rabbitproof.trial.place import Place
 
 OURS: Final = "rabbitproof"
@@ -50,7 +50,7 @@ CEILING: Final = "ceiling"
 JAVA: Final = "java"
 CLIENTS: Final = (CEILING, OURS, *catalogue.NAMES)
 """In the order of the table."""
-TOPOLOGIES: Final = {
+TOPOLOGIES: Final[dict[str, tuple[QueueType, QueueType, bool]]] = {
     "classic": ("classic", "classic", False),
     "lazy": ("classic", "classic", True),
     "quorum": ("quorum", "stream", False),
