@@ -44,6 +44,7 @@ async def _publish(job: Job) -> Done:
             publisher_confirms=True,
             on_return_raises=True,  # else what was returned would pass for confirmed
         )
+        closed = _until_closed(channel)
         exchange = await channel.get_exchange(job.exchange, ensure=False)
         body, prefix, key = job.body, job.id_prefix, job.routing_key
 
@@ -66,9 +67,12 @@ async def _publish(job: Job) -> Done:
         # after the other, did 4,700, and a task for each publish behind a semaphore 3,100.
         numbers = iter(range(1, job.count + 1))
         watch = Stopwatch()
-        async with asyncio.TaskGroup() as workers:
-            for _ in range(min(job.window, job.count)):
-                workers.create_task(work(numbers))
+        try:
+            async with asyncio.TaskGroup() as workers:
+                for _ in range(min(job.window, job.count)):
+                    workers.create_task(work(numbers))
+        except* aio_pika.exceptions.ChannelInvalidStateError:
+            await closed  # says why, where the other only says that
         watch.stop()
     return Done(job.count, watch)
 
@@ -78,8 +82,7 @@ async def _consume(job: Job) -> Done:
         channel = await connection.channel(publisher_confirms=False)
         await channel.set_qos(prefetch_count=job.prefetch)
         queue = await channel.get_queue(job.queue, ensure=False)
-        receipts = _Receipts(job)
-        channel.close_callbacks.add(receipts.closed)
+        receipts = _Receipts(job, _until_closed(channel))
         watch = Stopwatch()
         await queue.consume(receipts.take)
         await receipts.end
@@ -87,13 +90,25 @@ async def _consume(job: Job) -> Done:
     return Done(len(receipts.seen), watch)
 
 
+def _until_closed(channel: AbstractChannel) -> asyncio.Future[None]:
+    """Return a future that fails when the channel is closed, with the reason."""
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def closed(_channel: AbstractChannel | None, reason: BaseException | None) -> None:
+        if not future.done():
+            future.set_exception(reason or Failed("The channel was closed; look at the log."))
+
+    channel.close_callbacks.add(closed)
+    return future
+
+
 class _Receipts:
     """Records every message id, then acknowledges, several at once."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, end: asyncio.Future[None]) -> None:
         self.seen: set[str | None] = set()
-        self.end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Done when all are acknowledged; an exception when that can't be any more."""
+        self.end = end
+        """Done when all are acknowledged; fails when that can't be any more."""
         self._count, self._every = job.count, job.ack_every
         self._received = 0
 
@@ -120,10 +135,6 @@ class _Receipts:
         else:
             if number == self._count and not self.end.done():
                 self.end.set_result(None)
-
-    async def closed(self, _channel: AbstractChannel | None, reason: BaseException | None) -> None:
-        """Take note that the channel was closed."""
-        self._fail(reason or Failed("The broker closed the channel; look at its log."))
 
     def _fail(self, reason: BaseException) -> None:
         if not self.end.done():

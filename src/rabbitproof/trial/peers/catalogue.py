@@ -42,8 +42,8 @@ _SLF4J_JAR = re.compile(r"slf4j-api(-\d[\w.]*)?\.jar")
 
 _JVM_OPTIONS = ("-XX:+UseSerialGC",)
 """Over ten runs on two cores, publishing and consuming 50,000 messages after warm-ups of different
-lengths, the serial collector took a sixth less CPU than the JVM's own choice; the parallel one
-as much as that. Next to nothing survives a collection here."""
+lengths, the serial collector took a sixth less CPU than the JVM's own choice, the parallel one as
+good as none. Next to nothing survives a collection here."""
 
 _COMPILE_S = 120.0
 """A compiler needs two seconds; a machine that is busy with other things, many more."""

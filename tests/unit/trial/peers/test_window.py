@@ -68,6 +68,8 @@ class Broker:
             patience = SILENCE_S if full else LIMIT_S
             if not select.select([self._client], [], [], patience)[0]:
                 assert full, f"{waits} publishes came and no more"
+                if self._answer == "hang up":
+                    return
                 self._confirm()
                 continue
             data = self._client.recv(1 << 16)
@@ -211,3 +213,16 @@ def test_a_refused_message_fails_the_publisher(publish: Callable[..., Any], name
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
     assert line.startswith("Could not publish 3 messages (")
+
+
+@pytest.mark.parametrize("name", catalogue.NAMES)
+def test_a_connection_that_breaks_fails_the_publisher(
+    publish: Callable[..., Any], name: str
+) -> None:
+    """Nobody connects again behind the back of a measurement."""
+    with broker(1, set(), answer="hang up") as (url, served):
+        done = publish(name, url, 3, 1)
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("Could not publish 3 messages (")
+    assert served[0].published <= 3
