@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import Any
 
 import pika
@@ -214,6 +215,28 @@ def test_a_consumer_that_left_made_gaps_meaningless_too(vhost: Any) -> None:
         assert any(isinstance(event, Started) for event in events)
     list(events)
     assert reading.summary().missing is None
+
+
+def test_a_consumer_that_came_later_and_left_earlier_is_seen(vhost: Any) -> None:
+    """Its share is a gap, and somebody else's business."""
+    drive(producer(vhost.url, 1))  # makes the queues
+    ours = consumer(vhost.url, idle_timeout=2.0)
+    thread = threading.Thread(target=lambda: drive(ours))
+    thread.start()
+    eventually(lambda: ours.began, "our consumer has begun")
+    with witness(vhost.url) as channel:
+        taken: list[int] = []
+        channel.basic_consume(
+            "work.queue", lambda *found: taken.append(found[1].delivery_tag), auto_ack=True
+        )
+        for _ in producer(vhost.url, 300, rate=200.0).run():
+            channel.connection.process_data_events(0)
+        assert taken
+    thread.join(20)
+
+    assert not thread.is_alive()
+    assert ours.receipts.missing
+    assert ours.summary().missing is None
 
 
 def test_rejected_messages_are_dropped_and_requeued_ones_come_again(vhost: Any) -> None:

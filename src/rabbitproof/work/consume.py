@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 _SILENCE_S: Final = 0.5
 """How long a stream has to be silent before it counts as read to its end."""
 
+_LOOK_S: Final = 0.5
+"""How often other consumers are looked for while messages are missing: one that takes part for
+a shorter time is gone before its share has become a gap."""
 _TICK_S: Final = 1.0
 """Longest wait without looking at the clock."""
 
@@ -101,6 +104,8 @@ class Consumer:
     _started: float | None = None
     _active: float = 0.0
     """When something came last, or the connection came back (monotonic seconds)."""
+    _looked: float = 0.0
+    """When other consumers were looked for last."""
     _cpu: Cpu = field(default_factory=Cpu)
     _acked: float = 0.0
     """When the last acknowledgement went out."""
@@ -248,7 +253,21 @@ class Consumer:
             self._active = time.monotonic()
             if self._pending.count >= quarter:
                 self._answer()
+            self._watch_for_others()
             yield Advanced(self._consumed, task.expect, mark=False)
+
+    def _watch_for_others(self) -> None:
+        """While there is a gap, see whether another consumer has a part of the messages.
+
+        One that comes after us and leaves before us would be seen neither at the beginning nor
+        at the end. What it holds is a gap here, so without one nobody has to be asked.
+        """
+        if self.shared or self._active - self._looked < _LOOK_S:
+            return
+        self._looked = self._active
+        if self.receipts.missing:
+            found = wiring.look(self._open, self._channel, self.task.queue)
+            self.shared = (found.consumer_count or 0) > 1
 
     @property
     def _enough(self) -> bool:
