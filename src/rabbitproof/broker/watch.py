@@ -134,8 +134,13 @@ class Watch:
         )
 
     def close_up(self, vhost: str, name: str) -> Detail | None:
-        """Return one queue with its history, bindings and consumers; None when it is gone."""
-        self._requests, self._missing = 0, []
+        """Return one queue with its history, bindings and consumers; None when it is gone.
+
+        May be called from another thread while ``look`` is under way.
+        """
+        return Watch(self._api)._close_up(vhost, name)  # its own memory, the same connections
+
+    def _close_up(self, vhost: str, name: str) -> Detail | None:
         history = {
             f"{what}_{key}": str(value)
             for what in ("lengths", "msg_rates")

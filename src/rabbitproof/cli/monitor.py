@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
@@ -137,7 +138,18 @@ def monitor(
     if serve:
         from rabbitproof.cli.serve import serve as serve_it
 
-        return serve_it(connection, serve_port, watch, vhost, filter_by, queue or [])
+        arguments = ["--watch", f"{watch:g}"]
+        for option, value in (
+            ("--vhost", vhost),
+            ("--filter", filter_by),
+            *(("--queue", name) for name in queue or ()),
+            ("--ca-file", ca_file),
+            ("--cert-file", cert_file),
+            ("--key-file", key_file),
+        ):
+            arguments += [] if value is None else [f"{option}={value}"]
+        arguments += ["--insecure"] if insecure else []
+        return serve_it(connection, serve_port, arguments)
     timeout = FIRST_TIMEOUT_S if single else TIMEOUT_S
     with connection.api.open(timeout) as api:
         from rabbitproof.broker.watch import Watch
@@ -156,8 +168,8 @@ def monitor(
         if live:
             from rabbitproof.view.monitor import MonitorApp
 
-            MonitorApp(eyes.refresh, eyes.close_up, every=watch).run()
-            return Exit.DONE
+            shown = MonitorApp(eyes.refresh, eyes.close_up, every=watch, wanted=_still_wanted())
+            return Exit(shown.run() or Exit.DONE)
         return _lines(eyes, watch, as_json=as_json)
 
 
@@ -187,7 +199,14 @@ def _colours() -> bool:
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
+def _served() -> bool:
+    """Tell whether this is a process of --serve."""
+    return bool(os.environ.get("TEXTUAL_DRIVER"))
+
+
 def _is_terminal() -> bool:
+    if _served():  # the page is the terminal
+        return True
     return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
 
 
@@ -197,6 +216,12 @@ def _warn_of_plain_http(connection: Connection) -> None:
         note(
             f"warning: the password goes to {safe(host)} unencrypted; use https:// where it is on."
         )
+
+
+def _still_wanted() -> Callable[[], bool]:
+    """Return what tells whether the server behind --serve still lives, where there is one."""
+    parent = os.getppid()
+    return lambda: not _served() or os.getppid() == parent
 
 
 def _pattern(text: str | None) -> re.Pattern[str] | None:

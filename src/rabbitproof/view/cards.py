@@ -199,27 +199,33 @@ def state(queue: QueueSample, seen: Picture) -> str:
     return "  ".join(activity(queue, seen)) or "Idle"
 
 
-def card(queue: QueueSample, seen: Picture) -> list[Line]:
-    """Return a queue's card and the empty line below it."""
+def card(queue: QueueSample, seen: Picture, *, narrow: bool = False) -> list[Line]:
+    """Return a queue's card and the empty line below it; ``narrow`` for 40 columns."""
     shade = colour(queue)
     now = seen.rates.get(queue.key, Rates())
+    ready, unacked, total = number(queue.ready), number(queue.unacked), number(queue.total)
     out: list[Line] = [
-        [("●", shade), (" ", ""), (title(queue, seen), "bold"), (f"  [{state(queue, seen)}]", "")],
-        [
-            (
-                f"  Messages: Ready={number(queue.ready):>6}  Unacked={number(queue.unacked):>6}"
-                f"  Total={number(queue.total):>6}",
-                "",
-            )
-        ],
+        [("●", shade), (" ", ""), (title(queue, seen), "bold"), (f"  [{state(queue, seen)}]", "")]
     ]
+    if narrow:
+        out.append([(f"  Ready={ready:>6}  Unacked={unacked:>6}", "")])
+        out.append([(f"  Total={total:>6}", "")])
+    else:
+        out.append([(f"  Messages: Ready={ready:>6}  Unacked={unacked:>6}  Total={total:>6}", "")])
     moving = activity_text(now)
     if moving:
-        out.append([(f"  Activity: {moving}", "")])
+        out.append([("  " + moving.replace("  ", " ") if narrow else f"  Activity: {moving}", "")])
     consumers = consumer_count(queue, seen)
     if consumers:
         out.append([(f"  ✓ {consumers:,} active consumer(s)", "green")])
     return [*out, []]
+
+
+def card_height(queue: QueueSample, seen: Picture, *, narrow: bool = False) -> int:
+    """Return how many lines a card has, without making it."""
+    now = seen.rates.get(queue.key, Rates())
+    moving = bool(now.publish or now.deliver or now.ack)
+    return 3 + narrow + moving + bool(consumer_count(queue, seen))
 
 
 def activity_text(now: Rates) -> str:
@@ -257,10 +263,10 @@ def ordered(seen: Picture) -> list[QueueSample]:
     )
 
 
-def consumer_lines(snapshot: Snapshot) -> list[Line]:
-    """Return a line for each consumer, with its connection."""
+def consumer_lines(snapshot: Snapshot, most: int | None = None) -> list[Line]:
+    """Return a line for each of the first ``most`` consumers, with its connection."""
     clients = {one.name: one.client for one in snapshot.connections or ()}
-    return [consumer_line(one, clients) for one in snapshot.consumers or ()]
+    return [consumer_line(one, clients) for one in (snapshot.consumers or ())[:most]]
 
 
 def consumer_line(consumer: ConsumerSample, clients: dict[str, str]) -> Line:
