@@ -50,8 +50,8 @@ _T = TypeVar("_T")
 
 PAGE = 500
 """Objects on one page: the most the API gives."""
-PAGES = 3
-"""Pages of counters in one refresh, which keeps it below a second; see above."""
+PAGES = 2
+"""Pages of counters in one refresh, which keeps it at about a second; see above."""
 CONNECTION_PAGES = 2
 """Pages of connections in one refresh."""
 HISTORY_S = 600

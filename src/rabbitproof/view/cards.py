@@ -111,9 +111,9 @@ def heading(text: str) -> list[Line]:
     return [[(text, "bold")], [(RULE, "dim")]]
 
 
-def box(seen: Picture) -> list[Line]:
-    """Return the summary in its box."""
-    first, second = summary(seen)
+def box(seen: Picture, shown: dict[str, str] | None = None) -> list[Line]:
+    """Return the summary in its box; ``shown``: its figures, where they are known already."""
+    first, second = summary(shown or figures(seen))
     return [
         [("╔" + "═" * INNER + "╗", "")],
         [("║", ""), ("  RabbitMQ Monitor Summary".ljust(INNER), "bold"), ("║", "")],
@@ -148,9 +148,8 @@ def figures(seen: Picture) -> dict[str, str]:
     }
 
 
-def summary(seen: Picture) -> tuple[str, str]:
+def summary(shown: dict[str, str]) -> tuple[str, str]:
     """Return the two lines inside the box."""
-    shown = figures(seen)
     return (
         f"Queues: {shown['Queues']:<4} Consumers: {shown['Consumers']:<4} "
         f"Connections: {shown['Connections']}",
@@ -221,11 +220,11 @@ def card(queue: QueueSample, seen: Picture, *, narrow: bool = False) -> list[Lin
     return [*out, []]
 
 
-def card_height(queue: QueueSample, seen: Picture, *, narrow: bool = False) -> int:
-    """Return how many lines a card has, without making it."""
+def card_height(queue: QueueSample, seen: Picture) -> int:
+    """Return how many lines a card has where it is not narrow (else one more)."""
     now = seen.rates.get(queue.key, Rates())
     moving = bool(now.publish or now.deliver or now.ack)
-    return 3 + narrow + moving + bool(consumer_count(queue, seen))
+    return 3 + moving + bool(consumer_count(queue, seen))
 
 
 def activity_text(now: Rates) -> str:

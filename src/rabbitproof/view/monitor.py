@@ -15,6 +15,7 @@ import re
 import threading
 import time
 from bisect import bisect_right
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.segment import Segment
@@ -31,7 +32,7 @@ from textual.strip import Strip
 from textual.widgets import Footer, Input, Static
 
 from rabbitproof.errors import RabbitproofError
-from rabbitproof.snapshot import Picture, Rates
+from rabbitproof.snapshot import Key, Picture, QueueSample, Rates
 from rabbitproof.text import safe
 from rabbitproof.view import cards, closeup
 from rabbitproof.view.humanize import duration
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
     from textual import events
 
-    from rabbitproof.snapshot import Detail, Key, QueueSample
+    from rabbitproof.snapshot import Detail
     from rabbitproof.view.cards import Line
 
 _BOX = 66
@@ -52,7 +53,7 @@ _PROBLEMS = 5
 """Problems that are shown; the rest is counted."""
 _SLOW_S = 2.0
 """Seconds without an answer that are worth telling."""
-_LISTED = 200
+_LISTED = 50
 """Consumers and connections that the lists show; more are counted."""
 
 _STYLES = {
@@ -96,6 +97,23 @@ def text_of(lines: Iterable[Line]) -> Text:
     return out
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A picture with what is slow to compute for thousands of queues, done in a thread."""
+
+    picture: Picture
+    ordered: list[QueueSample]
+    heights: dict[Key, int]
+    figures: dict[str, str]
+
+    @classmethod
+    def of(cls, picture: Picture) -> Prepared:
+        """Compute it."""
+        ordered = cards.ordered(picture)
+        heights = {one.key: cards.card_height(one, picture) for one in ordered}
+        return cls(picture, ordered, heights, cards.figures(picture))
+
+
 class Cards(ScrollView, can_focus=True):
     """The queue cards; draws those that are on the screen."""
 
@@ -131,16 +149,16 @@ class Cards(ScrollView, can_focus=True):
         """The queue under the cursor."""
         return self._queues[self._place] if self._queues else None
 
-    def show_queues(self, picture: Picture, queues: list[QueueSample]) -> None:
+    def show_queues(self, prepared: Prepared, queues: list[QueueSample]) -> None:
         """Show these queues, with the cursor on the queue it was on."""
         before = self.selected
-        self._picture, self._queues, self._drawn = picture, queues, {}
+        self._picture, self._queues, self._drawn = prepared.picture, queues, {}
         self._narrow = self.app.size.width < _BOX
-        heights = (cards.card_height(one, picture, narrow=self._narrow) for one in queues)
+        heights = (prepared.heights[one.key] + self._narrow for one in queues)
         self._tops = list(itertools.accumulate(heights, initial=0))
         if before is not None:
-            keys = {one.key: place for place, one in enumerate(queues)}
-            self._place = keys.get(before.key, self._place)
+            places = (place for place, one in enumerate(queues) if one.key == before.key)
+            self._place = next(places, self._place)
         self._place = max(0, min(self._place, len(queues) - 1))
         self.virtual_size = Size(self.size.width, self._tops[-1])
         self.refresh()
@@ -312,9 +330,9 @@ class MonitorApp(App[int]):
     class Seen(Message):
         """A refresh is done."""
 
-        def __init__(self, picture: Picture) -> None:
+        def __init__(self, prepared: Prepared) -> None:
             super().__init__()
-            self.picture = picture
+            self.prepared = prepared
 
     class Closer(Message):
         """A queue was looked at."""
@@ -338,7 +356,7 @@ class MonitorApp(App[int]):
         self._every = every
         self._clock = clock
         self._still_wanted = wanted
-        self.picture = Picture(None)
+        self._prepared = Prepared.of(Picture(None))
         self._paused = False
         self._asked_at: float | None = None
         self._sort = 0
@@ -348,6 +366,11 @@ class MonitorApp(App[int]):
         self._due = threading.Event()
         self._ended = threading.Event()
         self._wanted: queue.SimpleQueue[Key | None] = queue.SimpleQueue()
+
+    @property
+    def picture(self) -> Picture:
+        """What is shown."""
+        return self._prepared.picture
 
     def compose(self) -> ComposeResult:
         """Lay the screen out."""
@@ -387,10 +410,10 @@ class MonitorApp(App[int]):
                 continue
             self._due.clear()
             self._asked_at = time.monotonic()
-            picture = self._look()
+            prepared = Prepared.of(self._look())
             self._asked_at = None
             if not self._ended.is_set():
-                self.post_message(self.Seen(picture))
+                self.post_message(self.Seen(prepared))
 
     def _looking_closer(self) -> None:
         while (key := self._wanted.get()) is not None:
@@ -407,7 +430,7 @@ class MonitorApp(App[int]):
 
     def on_monitor_app_seen(self, message: Seen) -> None:
         """Show a new picture."""
-        self.picture = message.picture
+        self._prepared = message.prepared
         self.draw()
         self._ask_closer()
 
@@ -437,7 +460,7 @@ class MonitorApp(App[int]):
         base.set_class(self.picture.error is not None, "stale")
         base.query_one("#summary", Static).update(text_of(self._summary(width)))
         base.query_one("#problems", Static).update(text_of(self._problems()))
-        base.query_one(Cards).show_queues(self.picture, self._queues())
+        base.query_one(Cards).show_queues(self._prepared, self._queues())
         base.query_one("#lists", Static).update(text_of(self._lists()))
         self._draw_status()
 
@@ -445,8 +468,8 @@ class MonitorApp(App[int]):
         if self.picture.snapshot is None:
             return [[("RabbitMQ Monitor Summary", "bold")]]
         if width >= _BOX:
-            return cards.box(self.picture)
-        figures = [f"{name}: {value}" for name, value in cards.figures(self.picture).items()]
+            return cards.box(self.picture, self._prepared.figures)
+        figures = [f"{name}: {value}" for name, value in self._prepared.figures.items()]
         return [
             [("RabbitMQ Monitor Summary", "bold")],
             [("  ".join(figures[:3]), "")],
@@ -468,7 +491,7 @@ class MonitorApp(App[int]):
         return out or [[("✓ nothing is wrong", "green")]] if self.picture.snapshot else out
 
     def _queues(self) -> list[QueueSample]:
-        queues = cards.ordered(self.picture)
+        queues = list(self._prepared.ordered)
         if self._filter is not None:
             queues = [one for one in queues if self._filter.search(one.name)]
         rates = self.picture.rates

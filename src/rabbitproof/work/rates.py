@@ -50,6 +50,8 @@ class _Track:
     since: float
     """When it was first seen, or its history began anew."""
     latest: Counters
+    told: Rates | None = None
+    """What the broker itself computed when it was asked last."""
     moves: deque[tuple[float, Counters]] = field(default_factory=lambda: deque(maxlen=12))
 
 
@@ -91,16 +93,17 @@ class History:
         if queue.counters is not None:
             if track is None or not _follows(track, queue.counters, snapshot.at):
                 fresh = track is None
-                track = _Track(snapshot.at, snapshot.at, queue.counters)
+                told = queue.rates if fresh else None  # the broker's may span the break
+                track = _Track(snapshot.at, snapshot.at, queue.counters, told)
                 self._tracks[queue.key] = track
-                return queue.rates or Rates() if fresh else Rates()
+                return told or Rates()
             if queue.counters != track.latest:
                 track.moves.append((snapshot.at, queue.counters))
                 track.latest = queue.counters
-            track.seen = snapshot.at
+            track.seen, track.told = snapshot.at, queue.rates
         if track is None:
             return Rates()
-        return _slope(track) or queue.rates or Rates()
+        return _slope(track) or track.told or Rates()
 
 
 def _follows(track: _Track, now: Counters, at: float) -> bool:
