@@ -71,6 +71,12 @@ async def press(pilot: Any, *keys: str) -> None:
     await pilot.pause()
 
 
+async def leave(app: MonitorApp, pilot: Any) -> None:
+    """Go back to the cards; a screen takes a moment to go."""
+    await press(pilot, "escape")
+    await until(pilot, lambda: len(app.screen_stack) == 1)
+
+
 @pytest.mark.parametrize("width", [40, 80, 120, 220])
 @pytest.mark.parametrize("what", ["cards", "lists", "closeup", "stale"])
 def test_the_look_is_held(what: str, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,7 +144,8 @@ def test_keys_move_and_open_the_queue_under_the_cursor() -> None:
         assert isinstance(app.screen, CloseUp)
         await until(pilot, lambda: asked)
         assert asked == ["audit.queue"]
-        await press(pilot, "escape", "home", "enter")
+        await leave(app, pilot)
+        await press(pilot, "home", "enter")
         await until(pilot, lambda: len(asked) > 1)
         assert asked[-1] == "work.queue"
 
@@ -170,7 +177,8 @@ def test_a_queue_that_is_gone_or_an_api_that_fails_is_a_sentence_and_the_view_go
     async def steps(app: MonitorApp, pilot: Any) -> None:
         await press(pilot, "enter")
         await until(pilot, lambda: "it is down; start it." in screen(app))
-        await press(pilot, "escape", "enter")
+        await leave(app, pilot)
+        await press(pilot, "enter")
         await until(pilot, lambda: "this queue is gone" in screen(app))
 
     drive(steps, close_up=close_up)
