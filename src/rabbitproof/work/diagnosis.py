@@ -107,7 +107,8 @@ def _disk(node: NodeSample, name: str) -> Iterator[Problem]:
 def _blocked(snapshot: Snapshot) -> Iterator[Problem]:
     if snapshot.connections is None:
         return
-    blocked = [one for one in snapshot.connections if one.state in {"blocked", "blocking"}]
+    # "blocking" is a connection that would be blocked if it published.
+    blocked = [one for one in snapshot.connections if one.state == "blocked"]
     if blocked:
         names = _names([one.client or one.name for one in blocked])
         yield Problem(

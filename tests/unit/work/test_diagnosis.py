@@ -65,8 +65,9 @@ def test_a_node_in_trouble_is_told(node: NodeSample, level: str, words: str) -> 
 
 def test_blocked_publishers_are_counted_and_named() -> None:
     blocked = ConnectionSample("1 -> 2", "Producer\x1b[31m", "u", "/", "blocked")
+    consumer = ConnectionSample("5 -> 6", "", "u", "/", "blocking")
     fine = ConnectionSample("3 -> 4", "", "u", "/", "running")
-    problem = only(diagnose(snapshot(connections=(blocked, fine)), {}))
+    problem = only(diagnose(snapshot(connections=(blocked, fine, consumer)), {}))
     assert (problem.level, problem.what) == (
         "red",
         "1 publisher(s) blocked by the broker: Producer\\x1b[31m",
