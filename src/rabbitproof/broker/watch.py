@@ -107,6 +107,7 @@ class Watch:
         metrics = overview.get("disable_stats") is not True and "queue_totals" in overview
         nodes = self._try("the nodes", self._nodes) or ()
         queues = self._queues(self._pages if metrics else 0)
+        at = time.monotonic()  # the counters are of now, whatever the rest takes
         consumers = connections = None
         count = None
         if metrics:
@@ -116,7 +117,7 @@ class Watch:
         stats = _dict(overview, "message_stats")
         totals = _dict(overview, "object_totals")
         return Snapshot(
-            at=time.monotonic(),
+            at=at,
             clock=time.time(),
             source=self._api.url,
             version=_text(overview, "rabbitmq_version"),

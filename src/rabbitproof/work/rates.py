@@ -4,11 +4,13 @@ Holds: the monitor's memory. Refuses to hold: how a snapshot is come by, what is
 (``diagnosis``), and any clock: each snapshot says when it was taken.
 
 How a rate is made. A broker's counters move every 5 s and in one step, because that is how often
-its queues report; samples taken more often see the same number twice, then a jump. So only
-*changes* of the counters count: a rate is the difference between two samples at which they had
-just moved, over the time between these two, at most ``WINDOW_S`` apart. It is 0 when nothing
-moved for ``STILL_S``. With a single sample there is no difference, and the broker's own rate
-stands in.
+its queues report; samples taken more often see the same number twice, then a jump. Dividing a jump
+by the time between two samples would be wrong by up to half. So only samples at which the counters
+had just moved count. Of each it is known between which two moments the report came, so of two it is
+known how long the time between their reports is at least and at most; it is that multiple of 5 s
+which lies in between, or the middle where none does (a broker may be set to another interval). A
+rate is averaged over at most ``WINDOW_S``, is 0 when nothing moved for ``STILL_S``, and with a
+single sample, which has no difference, the broker's own rate stands in.
 
 What makes a counter worthless: it fell (the queue was declared anew or the counter was reset),
 its node started again, or it grew faster than any broker can (RabbitMQ at times reports such
@@ -31,6 +33,12 @@ if TYPE_CHECKING:
 
 WINDOW_S = 16.0
 """Longest time over which a rate is averaged: three reports of a queue and a bit."""
+REPORT_S = 5.0
+"""Seconds between two reports of a queue (RabbitMQ's collect_statistics_interval)."""
+_SLACK_S = 0.5
+"""An answer of the API takes that long at times, and a report is late by as much."""
+LONGEST_S = 60.0
+"""The same where samples are taken more rarely than queues report."""
 STILL_S = 11.0
 """A queue that moves reports a change every 5 s; after two reports without one it stands still."""
 IMPOSSIBLE = 5e6
@@ -40,6 +48,25 @@ _NAMED = 5
 """Events of one kind in one refresh that are told one by one; more become one line."""
 JUMP = 1_000
 """Messages by which a depth changes at least, and doubles or halves, to be told as an event."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Move:
+    """A sample at which the counters had just moved: the report came since the one before."""
+
+    before: float
+    seen: float
+    counters: Counters
+
+    @property
+    def exact(self) -> bool:
+        """Whether it was looked for at least as often as queues report."""
+        return self.seen - self.before <= REPORT_S + _SLACK_S
+
+    @property
+    def earliest(self) -> float:
+        """When the report came at the earliest: there is a later one after 5 s."""
+        return max(self.before, self.seen - REPORT_S)
 
 
 @dataclass(slots=True)
@@ -52,7 +79,7 @@ class _Track:
     latest: Counters
     told: Rates | None = None
     """What the broker itself computed when it was asked last."""
-    moves: deque[tuple[float, Counters]] = field(default_factory=lambda: deque(maxlen=12))
+    moves: deque[_Move] = field(default_factory=lambda: deque(maxlen=12))
 
 
 class History:
@@ -98,7 +125,7 @@ class History:
                 self._tracks[queue.key] = track
                 return told or Rates()
             if queue.counters != track.latest:
-                track.moves.append((snapshot.at, queue.counters))
+                track.moves.append(_Move(track.seen, snapshot.at, queue.counters))
                 track.latest = queue.counters
             track.seen, track.told = snapshot.at, queue.rates
         if track is None:
@@ -118,19 +145,35 @@ def _follows(track: _Track, now: Counters, at: float) -> bool:
 def _slope(track: _Track) -> Rates | None:
     """Return the rates between the oldest and the newest move in the window; None: too early."""
     moves = track.moves
-    last = moves[-1][0] if moves else track.since
+    last = moves[-1].seen if moves else track.since
     # A queue that is asked for more rarely (one page in turn) may move just as rarely.
-    still = max(STILL_S, 2 * (moves[-1][0] - moves[-2][0]) if len(moves) > 1 else 0.0)
+    still = max(STILL_S, 2 * (moves[-1].seen - moves[-2].seen) if len(moves) > 1 else 0.0)
     if track.seen - last >= still:
         return Rates(0.0, 0.0, 0.0, 0.0)
-    while len(moves) > 2 and moves[-1][0] - moves[0][0] > WINDOW_S:
+    # Samples further apart than reports leave more doubt about each, so more of them are used.
+    gap = moves[-1].seen - moves[-2].seen if len(moves) > 1 else 0.0
+    window = WINDOW_S if not moves or moves[-1].exact else max(WINDOW_S, min(5 * gap, LONGEST_S))
+    while len(moves) > 2 and moves[-1].seen - moves[0].seen > window:
         moves.popleft()
     if len(moves) < 2:
         return None
-    (start, old), (end, new) = moves[0], moves[-1]
+    old, new = moves[0], moves[-1]
+    seconds = _elapsed(old, new)
     return Rates(
-        *((b - a) / (end - start) for a, b in zip(astuple(old), astuple(new), strict=True))
+        *(
+            (b - a) / seconds
+            for a, b in zip(astuple(old.counters), astuple(new.counters), strict=True)
+        )
     )
+
+
+def _elapsed(old: _Move, new: _Move) -> float:
+    """Return the seconds between the reports behind two moves."""
+    least = max(0.0, new.earliest - old.seen) - _SLACK_S
+    most = new.seen - old.earliest + _SLACK_S
+    middle = (least + most) / 2
+    reports = max(1, round(middle / REPORT_S)) * REPORT_S
+    return reports if least <= reports <= most else max(middle, 1.0)
 
 
 def restarted(before: Snapshot, after: Snapshot) -> bool:
