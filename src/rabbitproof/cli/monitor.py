@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
@@ -177,9 +178,11 @@ def _lines(eyes: Monitor, watch: float, *, as_json: bool) -> Exit:
     """Print a picture each time, until Ctrl+C. The first one has to succeed."""
     seen = eyes.look_once()
     never = threading.Event()
+    began = time.monotonic()
     while True:
         _show(seen, as_json=as_json)
-        never.wait(watch)
+        # Rates need samples at even intervals; a late answer must not move the next ones.
+        never.wait(watch - (time.monotonic() - began) % watch)
         seen = eyes.refresh()
         if seen.error is not None:
             note(seen.error)

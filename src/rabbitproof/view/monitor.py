@@ -402,8 +402,10 @@ class MonitorApp(App[int]):
     # The two threads.
 
     def _looking(self) -> None:
+        began = time.monotonic()
         while not self._ended.is_set():
-            self._due.wait(self._every)
+            # Rates need samples at even intervals; a late answer must not move the next ones.
+            self._due.wait(self._every - (time.monotonic() - began) % self._every)
             if self._ended.is_set():
                 return
             if self._paused and not self._due.is_set():

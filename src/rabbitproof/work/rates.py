@@ -3,14 +3,16 @@
 Holds: the monitor's memory. Refuses to hold: how a snapshot is come by, what is wrong with it
 (``diagnosis``), and any clock: each snapshot says when it was taken.
 
-How a rate is made. A broker's counters move every 5 s and in one step, because that is how often
-its queues report; samples taken more often see the same number twice, then a jump. Dividing a jump
-by the time between two samples would be wrong by up to half. So only samples at which the counters
-had just moved count. Of each it is known between which two moments the report came, so of two it is
-known how long the time between their reports is at least and at most; it is that multiple of 5 s
-which lies in between, or the middle where none does (a broker may be set to another interval). A
-rate is averaged over at most ``WINDOW_S``, is 0 when nothing moved for ``STILL_S``, and with a
-single sample, which has no difference, the broker's own rate stands in.
+How a rate is made. A queue's counters move in steps, because each channel that uses it reports
+every 5 s, at moments of its own. A difference between any two samples would count a report too many
+or too few: sampled every 3 s, a rate would be wrong by up to half. But over 5, 10 or 15 s each
+channel reports just once, twice or three times, whenever that is. So two samples are compared that
+lie a multiple of 5 s apart, 15 s if there are such, which is why the monitor samples at even
+intervals. Where no two samples lie so, because a broker answers late, only samples at which the
+counter had just moved count, and the time between them is the multiple of 5 s that is possible.
+
+A rate is 0 when nothing moved for ``STILL_S``. With a single sample there is no difference, and the
+broker's own rate stands in.
 
 What makes a counter worthless: it fell (the queue was declared anew or the counter was reset),
 its node started again, or it grew faster than any broker can (RabbitMQ at times reports such
@@ -20,10 +22,10 @@ numbers). Then its history begins anew, and until there are two samples no rate 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING
 
-from rabbitproof.snapshot import Counters, Event, QueueSample, Rates
+from rabbitproof.snapshot import COUNTERS, Counters, Event, QueueSample, Rates
 from rabbitproof.text import safe
 
 if TYPE_CHECKING:
@@ -31,16 +33,16 @@ if TYPE_CHECKING:
 
     from rabbitproof.snapshot import Key, Snapshot
 
-WINDOW_S = 16.0
-"""Longest time over which a rate is averaged: three reports of a queue and a bit."""
 REPORT_S = 5.0
-"""Seconds between two reports of a queue (RabbitMQ's collect_statistics_interval)."""
-_SLACK_S = 0.5
-"""An answer of the API takes that long at times, and a report is late by as much."""
-LONGEST_S = 60.0
-"""The same where samples are taken more rarely than queues report."""
+"""Seconds between two reports of a channel (RabbitMQ's collect_statistics_interval)."""
+WINDOW_S = 15.0
+"""The time over which a rate is taken, where samples lie so: three reports of each channel."""
+KEPT_S = 70.0
+"""Samples older than this are forgotten, except the last two."""
 STILL_S = 11.0
-"""A queue that moves reports a change every 5 s; after two reports without one it stands still."""
+"""What moves reports a change every 5 s; after two reports without one it stands still."""
+_SLACK_S = 0.4
+"""An answer of the API takes that long at times, and a report is late by as much."""
 IMPOSSIBLE = 5e6
 """Messages a second of one queue that no broker reaches (fastest seen: 0.2 million)."""
 KEPT_EVENTS = 200
@@ -50,36 +52,22 @@ JUMP = 1_000
 """Messages by which a depth changes at least, and doubles or halves, to be told as an event."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Move:
-    """A sample at which the counters had just moved: the report came since the one before."""
-
-    before: float
-    seen: float
-    counters: Counters
-
-    @property
-    def exact(self) -> bool:
-        """Whether it was looked for at least as often as queues report."""
-        return self.seen - self.before <= REPORT_S + _SLACK_S
-
-    @property
-    def earliest(self) -> float:
-        """When the report came at the earliest: there is a later one after 5 s."""
-        return max(self.before, self.seen - REPORT_S)
-
-
 @dataclass(slots=True)
 class _Track:
-    """A queue's counters: when they were seen last, and when they had just moved."""
+    """A queue's counters at the times when they were asked for, oldest first."""
 
-    seen: float
-    since: float
-    """When it was first seen, or its history began anew."""
-    latest: Counters
-    told: Rates | None = None
+    samples: deque[tuple[float, Counters]]
+    told: Rates | None
     """What the broker itself computed when it was asked last."""
-    moves: deque[_Move] = field(default_factory=lambda: deque(maxlen=12))
+
+    def take(self, at: float, counters: Counters, told: Rates | None) -> None:
+        """Take the next sample."""
+        before = self.samples[-1][1]
+        # Thousands of queues that stand still share what they have.
+        self.samples.append((at, before if before == counters else counters))
+        self.told = told
+        while len(self.samples) > 2 and at - self.samples[0][0] > KEPT_S:
+            self.samples.popleft()
 
 
 class History:
@@ -119,61 +107,76 @@ class History:
         track = self._tracks.get(queue.key)
         if queue.counters is not None:
             if track is None or not _follows(track, queue.counters, snapshot.at):
-                fresh = track is None
-                told = queue.rates if fresh else None  # the broker's may span the break
-                track = _Track(snapshot.at, snapshot.at, queue.counters, told)
+                told = queue.rates if track is None else None  # the broker's may span the break
+                track = _Track(deque([(snapshot.at, queue.counters)]), told)
                 self._tracks[queue.key] = track
-                return told or Rates()
-            if queue.counters != track.latest:
-                track.moves.append(_Move(track.seen, snapshot.at, queue.counters))
-                track.latest = queue.counters
-            track.seen, track.told = snapshot.at, queue.rates
+            else:
+                track.take(snapshot.at, queue.counters, queue.rates)
         if track is None:
             return Rates()
-        return _slope(track) or track.told or Rates()
+        return _rates(track)
 
 
 def _follows(track: _Track, now: Counters, at: float) -> bool:
     """Tell whether counters can be later ones of the same queue."""
-    seconds = max(at - track.seen, 1.0)
-    return all(
-        0 <= new - old <= IMPOSSIBLE * seconds
-        for old, new in zip(astuple(track.latest), astuple(now), strict=True)
-    )
+    before, old = track.samples[-1]
+    if old == now:
+        return True
+    most = IMPOSSIBLE * max(at - before, 1.0)
+    return all(0 <= b - a <= most for a, b in zip(astuple(old), astuple(now), strict=True))
 
 
-def _slope(track: _Track) -> Rates | None:
-    """Return the rates between the oldest and the newest move in the window; None: too early."""
-    moves = track.moves
-    last = moves[-1].seen if moves else track.since
-    # A queue that is asked for more rarely (one page in turn) may move just as rarely.
-    still = max(STILL_S, 2 * (moves[-1].seen - moves[-2].seen) if len(moves) > 1 else 0.0)
-    if track.seen - last >= still:
-        return Rates(0.0, 0.0, 0.0, 0.0)
-    # Samples further apart than reports leave more doubt about each, so more of them are used.
-    gap = moves[-1].seen - moves[-2].seen if len(moves) > 1 else 0.0
-    window = WINDOW_S if not moves or moves[-1].exact else max(WINDOW_S, min(5 * gap, LONGEST_S))
-    while len(moves) > 2 and moves[-1].seen - moves[0].seen > window:
-        moves.popleft()
+def _rates(track: _Track) -> Rates:
+    """Return a queue's rates now, each counter for itself: what publishes is not what acks."""
+    told = track.told or Rates()
+    first, last = track.samples[0], track.samples[-1]
+    if first[1] is last[1]:  # nothing moved: no need to look closer
+        return Rates(0.0, 0.0, 0.0, 0.0) if last[0] - first[0] >= STILL_S else told
+    out = []
+    for name in COUNTERS:
+        samples = [(at, getattr(counters, name)) for at, counters in track.samples]
+        value = _rate(samples)
+        out.append(getattr(told, name) if value is None else value)
+    return Rates(*out)
+
+
+def _rate(samples: list[tuple[float, int]]) -> float | None:
+    """Return how fast one counter grows; None: too early to say."""
+    now, latest = samples[-1]
+    moves = [i for i in range(1, len(samples)) if samples[i][1] != samples[i - 1][1]]
+    last = samples[moves[-1]][0] if moves else samples[0][0]
+    if now - last >= STILL_S:
+        return 0.0
+    apart = [(now - at, value) for at, value in samples[:-1]]
+    even = [(span, value) for span, value in apart if _reports(span) and span <= KEPT_S]
+    if even:
+        span, value = min(even, key=lambda one: abs(one[0] - WINDOW_S))
+        return (latest - value) / (_reports(span) * REPORT_S)
+    return _between_moves(samples, moves)
+
+
+def _reports(span: float) -> int:
+    """Return how many reports a span has of each channel; 0 when that can't be said."""
+    reports = round(span / REPORT_S)
+    return reports if abs(span - reports * REPORT_S) <= _SLACK_S else 0
+
+
+def _between_moves(samples: list[tuple[float, int]], moves: list[int]) -> float | None:
+    """Return the growth between two samples at which a counter had just moved."""
     if len(moves) < 2:
         return None
-    old, new = moves[0], moves[-1]
-    seconds = _elapsed(old, new)
-    return Rates(
-        *(
-            (b - a) / seconds
-            for a, b in zip(astuple(old.counters), astuple(new.counters), strict=True)
-        )
-    )
+    end = moves[-1]
+    start = next(i for i in moves if samples[end][0] - samples[i][0] <= WINDOW_S or i == moves[-2])
 
+    def earliest(i: int) -> float:
+        return max(samples[i - 1][0], samples[i][0] - REPORT_S)
 
-def _elapsed(old: _Move, new: _Move) -> float:
-    """Return the seconds between the reports behind two moves."""
-    least = max(0.0, new.earliest - old.seen) - _SLACK_S
-    most = new.seen - old.earliest + _SLACK_S
+    least = earliest(end) - samples[start][0] - _SLACK_S
+    most = samples[end][0] - earliest(start) + _SLACK_S
     middle = (least + most) / 2
     reports = max(1, round(middle / REPORT_S)) * REPORT_S
-    return reports if least <= reports <= most else max(middle, 1.0)
+    seconds = reports if least <= reports <= most else max(middle, 1.0)
+    return (samples[end][1] - samples[start][1]) / seconds
 
 
 def restarted(before: Snapshot, after: Snapshot) -> bool:
