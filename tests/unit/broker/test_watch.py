@@ -83,15 +83,41 @@ def test_ten_thousand_queues_cost_no_more_requests_and_their_counters_come_in_tu
     many = [queue(f"q{i}", message_stats={"publish": 1}, **TOTALS) for i in range(10_000)]
     broker = Broker(many)
     seen: set[str] = set()
-    for _ in range(20 // PAGES):
+    for _ in range(20):
         snapshot = broker.look()
         assert len(snapshot.queues) == 10_000
-        assert snapshot.requests == 5 + PAGES
+        assert snapshot.requests == 6
         counted = {one.name for one in snapshot.queues if one.counters is not None}
-        assert len(counted) == 500 * PAGES
+        assert len(counted) == 500
         assert not counted & seen
         seen |= counted
     assert len(seen) == 10_000
+
+
+def test_some_thousand_queues_are_counted_by_two_pages_at_a_time() -> None:
+    broker = Broker([queue(f"q{i}", **TOTALS) for i in range(2001)])
+    assert [broker.look().requests for _ in range(3)] == [5 + PAGES] * 3
+    assert [
+        url.params["page"]
+        for url in broker.asked
+        if "page" in url.params and url.path == "/api/queues"
+    ] == ["1", "2", "3", "4", "5", "1"]
+
+
+def test_who_leads_a_queue_is_remembered_until_its_next_turn() -> None:
+    many = [
+        queue(f"q{i}", type="quorum", members=["a", "b", "c"], online=["a"], leader="a")
+        for i in range(6000)
+    ]
+    broker = Broker(many)
+    broker.queues = [
+        {k: v for k, v in one.items() if k not in {"members", "online", "leader"}} for one in many
+    ]
+    broker.changed["metrics"] = {"items": many[:500], "filtered_count": 6000}
+    assert broker.look().queues[0].members == 3
+    broker.changed["metrics"] = {"items": many[500:1000], "filtered_count": 6000}
+    known = [one for one in broker.look().queues if one.members is not None]
+    assert len(known) == 1000
 
 
 def test_depths_are_those_of_the_exact_list_and_rates_those_of_the_metrics() -> None:

@@ -3,10 +3,10 @@ import re
 from dataclasses import replace
 
 import pytest
-from seen import AUDIT, CLOCK, CONSUMERS, RATES, WORK, picture, snapshot
 
 from rabbitproof.snapshot import NodeSample, Picture, QueueSample, Rates
 from rabbitproof.view import cards
+from seen import AUDIT, CLOCK, CONSUMERS, RATES, WORK, picture, snapshot
 
 AS_DESCRIBED = """\
 ╔═══════════════════════════════════════════════════════════════╗

@@ -1,10 +1,10 @@
 from dataclasses import replace
 
 import pytest
-from seen import CLOCK, CONSUMERS, RATES, WORK
 
 from rabbitproof.snapshot import Detail, Rates
 from rabbitproof.view import cards, closeup
+from seen import CLOCK, CONSUMERS, RATES, WORK
 
 DETAIL = Detail(
     queue=WORK,
