@@ -286,3 +286,18 @@ def test_it_ends_when_nobody_sees_it_any_more() -> None:
         await pilot.pause()
 
     assert drive(steps, wanted=lambda: False).return_value == 0
+
+
+def test_old_figures_are_grey_while_there_are_no_newer_ones() -> None:
+    seen = [picture(error="down; start it."), picture()]
+
+    def dim(app: MonitorApp) -> list[bool]:
+        strip = app.query_one(monitor.Cards).render_line(1)
+        return [bool(part.style and part.style.dim) for part in strip if part.text.strip()]
+
+    async def steps(app: MonitorApp, pilot: Any) -> None:
+        assert all(dim(app))
+        await press(pilot, "r")
+        await until(pilot, lambda: not any(dim(app)))
+
+    drive(steps, look=lambda: seen.pop(0) if len(seen) > 1 else seen[0])
