@@ -5,6 +5,8 @@ Runs the commands as a user types them and draws what they printed, nothing else
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 import subprocess
 import sys
@@ -54,12 +56,59 @@ def record(name: str, commands: list[list[str]]) -> None:
             timeout=300,
         )
         screen.print(Text.from_ansi(done.stdout))
+    save(screen, name)
+
+
+def save(screen: Console, name: str) -> None:
+    """Write what a console recorded."""
     svg = screen.export_svg(title=name, theme=MONOKAI, code_format=FRAME, unique_id=name)
     (HERE / f"{name}.svg").write_text(
         "\n".join(line.rstrip() for line in svg.splitlines()) + "\n", encoding="utf-8"
     )
 
 
+def record_monitor(width: int = 124, height: int = 30, seconds: float = 30) -> None:
+    """Draw the live monitor of a private node while messages flow through it."""
+    from rabbitproof.broker.install import provide
+    from rabbitproof.broker.management import Management
+    from rabbitproof.broker.node import Node
+    from rabbitproof.broker.watch import Watch
+    from rabbitproof.view.monitor import MonitorApp
+    from rabbitproof.work.monitor import Monitor
+
+    screen = Console(record=True, width=width, file=StringIO(), force_terminal=True)
+
+    async def watch(app: MonitorApp) -> None:
+        async with app.run_test(size=(width, height)) as pilot:
+            await pilot.pause(seconds)
+            screen.print(app.screen._compositor.render_update(full=True), end="")
+
+    with (
+        Node.start(provide(logging.info), username="guest", password="guest") as node,
+        Management(node.management_url, "guest", "guest") as api,
+    ):
+        participants = [
+            subprocess.Popen(
+                [sys.executable, "-m", "rabbitproof", *command, "--url", node.url],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            for command in (
+                ["produce", "--count", "1000000", "--durable", "--rate", "400"],
+                ["consume", "--name", "Worker-1"],
+            )
+        ]
+        try:
+            eyes = Monitor(Watch(api))
+            asyncio.run(watch(MonitorApp(eyes.refresh, eyes.close_up)))
+        finally:
+            for participant in participants:
+                participant.kill()
+                participant.wait()
+    save(screen, "monitor")
+
+
 if __name__ == "__main__":
+    record_monitor()
     for picture, commands in PICTURES.items():
         record(picture, commands)

@@ -57,7 +57,7 @@ def required_by(requirement: Requirement) -> Iterable[tuple[Requirement, bool]]:
 def problems(direct: list[Requirement], pins: dict[str, Version]) -> list[str]:
     """Return what is wrong with a lock of these requirements, each as a sentence."""
     found = []
-    seen: set[tuple[str, bool]] = set()
+    seen: set[tuple[str, frozenset[str], bool]] = set()
     queue = [(requirement, True) for requirement in direct]
     while queue:
         requirement, needed = queue.pop()
@@ -67,10 +67,11 @@ def problems(direct: list[Requirement], pins: dict[str, Version]) -> list[str]:
             found.append(f"{name} is not pinned; run `make lock`.")
         if version is not None and needed and version not in requirement.specifier:
             found.append(f"{name}=={version} is not {requirement.specifier}; run `make lock`.")
-        if (name, needed) not in seen:
-            seen.add((name, needed))
+        asked = (name, frozenset(requirement.extras), needed)
+        if asked not in seen:
+            seen.add(asked)
             queue += [(inner, needed and here) for inner, here in required_by(requirement)]
-    unasked = pins.keys() - {name for name, _ in seen}
+    unasked = pins.keys() - {name for name, _, _ in seen}
     found += [f"nothing asks for {name}; run `make lock`." for name in unasked]
     return sorted(set(found))
 

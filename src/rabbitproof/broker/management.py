@@ -158,6 +158,10 @@ class Management:
         """Return the connections the metrics know; a new one takes some seconds to appear."""
         return [read_connection(one) for one in self._list("connections")]
 
+    def ask(self, *path: str, query: dict[str, str] | None = None) -> Any:
+        """Return an answer as JSON, None for a 404: for those in this room who read more of it."""
+        return self._request("GET", *path, query=query)
+
     # What the broker is told. What deletes tells whether there was something to delete.
 
     def create_vhost(self, name: str) -> None:

@@ -22,6 +22,7 @@ from rabbitproof.cli.options import new_app
 COMMANDS = {
     "produce": "Send messages; count what the broker confirmed.",
     "consume": "Receive messages; count what is missing or came twice.",
+    "monitor": "Watch queues, rates and consumers; say what is wrong.",
     "prove": "Run a scenario, end in a verdict over every message.",
     "bench": "Compare this client with the wire ceiling and with other clients.",
     "broker": "Start, stop and inspect a private RabbitMQ.",

@@ -1,0 +1,246 @@
+"""What follows from several snapshots: rates, and what happened in between. Pure.
+
+Holds: the monitor's memory. Refuses to hold: how a snapshot is come by, what is wrong with it
+(``diagnosis``), and any clock: each snapshot says when it was taken.
+
+How a rate is made. A queue's counters move in steps, because each channel that uses it reports
+every 5 s, at moments of its own. A difference between any two samples would count a report too many
+or too few: sampled every 3 s, a rate would be wrong by up to half. But over 5, 10 or 15 s each
+channel reports just once, twice or three times, whenever that is. So two samples are compared that
+lie a multiple of 5 s apart, 15 s if there are such, which is why the monitor samples at even
+intervals. Where no two samples lie so, because a broker answers late, only samples at which the
+counter had just moved count, and the time between them is the multiple of 5 s that is possible.
+
+A rate is 0 when nothing moved for ``STILL_S``. With a single sample there is no difference, and the
+broker's own rate stands in.
+
+What makes a counter worthless: it fell (the queue was declared anew or the counter was reset),
+its node started again, or it grew faster than any broker can (RabbitMQ at times reports such
+numbers). Then its history begins anew, and until there are two samples no rate is claimed.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import astuple, dataclass
+from typing import TYPE_CHECKING
+
+from rabbitproof.snapshot import COUNTERS, Counters, Event, QueueSample, Rates
+from rabbitproof.text import safe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rabbitproof.snapshot import Key, Snapshot
+
+REPORT_S = 5.0
+"""Seconds between two reports of a channel (RabbitMQ's collect_statistics_interval)."""
+WINDOW_S = 15.0
+"""The time over which a rate is taken, where samples lie so: three reports of each channel."""
+KEPT_S = 70.0
+"""Samples older than this are forgotten, except the last two."""
+STILL_S = 11.0
+"""What moves reports a change every 5 s; after two reports without one it stands still."""
+_SLACK_S = 0.4
+"""An answer of the API takes that long at times, and a report is late by as much."""
+IMPOSSIBLE = 5e6
+"""Messages a second of one queue that no broker reaches (fastest seen: 0.2 million)."""
+KEPT_EVENTS = 200
+_NAMED = 5
+"""Events of one kind in one refresh that are told one by one; more become one line."""
+JUMP = 1_000
+"""Messages by which a depth changes at least, and doubles or halves, to be told as an event."""
+
+
+@dataclass(slots=True)
+class _Track:
+    """A queue's counters at the times when they were asked for, oldest first."""
+
+    samples: deque[tuple[float, Counters]]
+    told: Rates | None
+    """What the broker itself computed when it was asked last."""
+
+    def take(self, at: float, counters: Counters, told: Rates | None) -> None:
+        """Take the next sample."""
+        before = self.samples[-1][1]
+        # Thousands of queues that stand still share what they have.
+        self.samples.append((at, before if before == counters else counters))
+        self.told = told
+        while len(self.samples) > 2 and at - self.samples[0][0] > KEPT_S:
+            self.samples.popleft()
+
+
+class History:
+    """Takes snapshots in the order of time; says what they mean together."""
+
+    def __init__(self) -> None:
+        self._before: Snapshot | None = None
+        self._tracks: dict[Key, _Track] = {}
+        self._events: deque[Event] = deque(maxlen=KEPT_EVENTS)
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """What happened, newest first."""
+        return tuple(self._events)
+
+    def tell(self, clock: float, text: str) -> None:
+        """Note an event that no snapshot shows."""
+        self._events.appendleft(Event(clock, text))
+
+    def add(self, snapshot: Snapshot) -> dict[Key, Rates]:
+        """Take the next snapshot and return every queue's rates."""
+        before = self._before
+        if before is not None:
+            if restarted(before, snapshot):
+                self._tracks.clear()
+            for text in happened(before, snapshot):
+                self.tell(snapshot.clock, text)
+        self._before = snapshot
+        rates = {queue.key: self._rates(queue, snapshot) for queue in snapshot.queues}
+        for gone in self._tracks.keys() - rates.keys():
+            del self._tracks[gone]
+        return rates
+
+    def _rates(self, queue: QueueSample, snapshot: Snapshot) -> Rates:
+        if not snapshot.metrics:
+            return Rates()
+        track = self._tracks.get(queue.key)
+        if queue.counters is not None:
+            if track is None or not _follows(track, queue.counters, snapshot.at):
+                told = queue.rates if track is None else None  # the broker's may span the break
+                track = _Track(deque([(snapshot.at, queue.counters)]), told)
+                self._tracks[queue.key] = track
+            else:
+                track.take(snapshot.at, queue.counters, queue.rates)
+        if track is None:
+            return Rates()
+        return _rates(track)
+
+
+def _follows(track: _Track, now: Counters, at: float) -> bool:
+    """Tell whether counters can be later ones of the same queue."""
+    before, old = track.samples[-1]
+    if old == now:
+        return True
+    most = IMPOSSIBLE * max(at - before, 1.0)
+    return all(0 <= b - a <= most for a, b in zip(astuple(old), astuple(now), strict=True))
+
+
+def _rates(track: _Track) -> Rates:
+    """Return a queue's rates now, each counter for itself: what publishes is not what acks."""
+    told = track.told or Rates()
+    first, last = track.samples[0], track.samples[-1]
+    if first[1] is last[1]:  # nothing moved: no need to look closer
+        return Rates(0.0, 0.0, 0.0, 0.0) if last[0] - first[0] >= STILL_S else told
+    out = []
+    for name in COUNTERS:
+        samples = [(at, getattr(counters, name)) for at, counters in track.samples]
+        value = _rate(samples)
+        out.append(getattr(told, name) if value is None else value)
+    return Rates(*out)
+
+
+def _rate(samples: list[tuple[float, int]]) -> float | None:
+    """Return how fast one counter grows; None: too early to say."""
+    now, latest = samples[-1]
+    moves = [i for i in range(1, len(samples)) if samples[i][1] != samples[i - 1][1]]
+    last = samples[moves[-1]][0] if moves else samples[0][0]
+    if now - last >= STILL_S:
+        return 0.0
+    apart = [(now - at, value) for at, value in samples[:-1]]
+    even = [(span, value) for span, value in apart if _reports(span) and span <= KEPT_S]
+    if even:
+        span, value = min(even, key=lambda one: abs(one[0] - WINDOW_S))
+        return (latest - value) / (_reports(span) * REPORT_S)
+    return _between_moves(samples, moves)
+
+
+def _reports(span: float) -> int:
+    """Return how many reports a span has of each channel; 0 when that can't be said."""
+    reports = round(span / REPORT_S)
+    return reports if abs(span - reports * REPORT_S) <= _SLACK_S else 0
+
+
+def _between_moves(samples: list[tuple[float, int]], moves: list[int]) -> float | None:
+    """Return the growth between two samples at which a counter had just moved."""
+    if len(moves) < 2:
+        return None
+    end = moves[-1]
+    start = next(i for i in moves if samples[end][0] - samples[i][0] <= WINDOW_S or i == moves[-2])
+
+    def earliest(i: int) -> float:
+        return max(samples[i - 1][0], samples[i][0] - REPORT_S)
+
+    least = earliest(end) - samples[start][0] - _SLACK_S
+    most = samples[end][0] - earliest(start) + _SLACK_S
+    middle = (least + most) / 2
+    reports = max(1, round(middle / REPORT_S)) * REPORT_S
+    seconds = reports if least <= reports <= most else max(middle, 1.0)
+    return (samples[end][1] - samples[start][1]) / seconds
+
+
+def restarted(before: Snapshot, after: Snapshot) -> bool:
+    """Tell whether a node started between two snapshots, so that its counters began anew."""
+    uptimes = {node.name: node.uptime for node in before.nodes}
+    return any(
+        node.uptime is not None
+        and (old := uptimes.get(node.name)) is not None
+        and node.uptime < old
+        for node in after.nodes
+    )
+
+
+def happened(before: Snapshot, after: Snapshot) -> Iterator[str]:
+    """Yield what happened between two snapshots, in words that are safe to show."""
+    nodes = {node.name: node for node in before.nodes}
+    for node in after.nodes:
+        old = nodes.get(node.name)
+        name = safe(node.name, 60)
+        if old is None:
+            continue
+        if node.uptime is not None and old.uptime is not None and node.uptime < old.uptime:
+            yield f"node {name} started again"
+        if node.running != old.running:
+            yield f"node {name} {'is back' if node.running else 'is down'}"
+        for alarm in ("memory", "disk"):
+            on = getattr(node, f"{alarm}_alarm")
+            if on != getattr(old, f"{alarm}_alarm"):
+                yield f"{alarm} alarm of {name} {'began' if on else 'ended'}"
+    yield from _queue_events(before, after)
+    yield from _consumer_events(before, after)
+
+
+def _queue_events(before: Snapshot, after: Snapshot) -> Iterator[str]:
+    old = {queue.key: queue for queue in before.queues}
+    new = {queue.key: queue for queue in after.queues}
+    yield from _each([f"queue {safe(k[1], 60)} appeared" for k in new.keys() - old.keys()])
+    yield from _each([f"queue {safe(k[1], 60)} is gone" for k in old.keys() - new.keys()])
+    jumps = []
+    for key in new.keys() & old.keys():
+        a, b = old[key].total, new[key].total
+        if a is None or b is None or abs(b - a) < JUMP:
+            continue
+        if max(a, b) >= 2 * min(a, b):
+            jumps.append(f"queue {safe(key[1], 60)} went from {a:,} to {b:,} messages")
+    yield from _each(jumps)
+
+
+def _consumer_events(before: Snapshot, after: Snapshot) -> Iterator[str]:
+    if before.consumers is None or after.consumers is None:
+        return
+    old = {(c.vhost, c.queue, c.channel, c.tag) for c in before.consumers}
+    new = {(c.vhost, c.queue, c.channel, c.tag) for c in after.consumers}
+
+    def told(which: set[tuple[str, str, str, str]], what: str) -> list[str]:
+        return [f"consumer {safe(tag, 40)} {what} {safe(queue, 60)}" for _, queue, _, tag in which]
+
+    yield from _each(told(new - old, "came to"))
+    yield from _each(told(old - new, "left"))
+
+
+def _each(texts: list[str]) -> Iterator[str]:
+    """Yield the first few in order; what is left becomes one line."""
+    texts = sorted(texts)
+    yield from texts[:_NAMED]
+    if len(texts) > _NAMED:
+        yield f"… and {len(texts) - _NAMED} more like {texts[_NAMED - 1]}"
