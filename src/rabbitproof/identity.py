@@ -38,9 +38,13 @@ CHECKSUM_HEADER = "checksum"
 CHECKSUM_LENGTH = 8
 """Lower-case hex digits of the CRC-32."""
 
+HOST_HEADER = "host"
+"""Names the machine that the message was sent from, and so the clock of the next one."""
+
 SENT_HEADER = "sent_ns"
-"""The producer's clock at encoding, nanoseconds since 1970. The ``timestamp`` property can be
-overwritten by a broker's interceptor, so it is not used for measuring."""
+"""When the message was first due, by the producer's clock, nanoseconds since 1970. The
+``timestamp`` property can be overwritten by a broker's interceptor, so it is not used for
+measuring."""
 
 _VERSION_8 = 0x8
 _VARIANT = 0x8000 << 48

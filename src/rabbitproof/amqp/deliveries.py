@@ -25,7 +25,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from rabbitproof.amqp.publishes import FRAME_BODY, FRAME_HEADER, FRAME_METHOD, FRAME_OVERHEAD
 from rabbitproof.errors import RemoteProtocolError
-from rabbitproof.identity import CHECKSUM_HEADER, CHECKSUM_LENGTH, ID_LENGTH, SENT_HEADER
+from rabbitproof.identity import (
+    CHECKSUM_HEADER,
+    CHECKSUM_LENGTH,
+    HOST_HEADER,
+    ID_LENGTH,
+    SENT_HEADER,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -94,6 +100,8 @@ class Batch(NamedTuple):
     sent_ns: Sequence[int]
     """Nanoseconds since 1970 by the producer's clock; 0 where the header is missing."""
     bodies: Sequence[bytes]
+    host: bytes = b""
+    """The header of that name, the same in all of them; empty where it is missing."""
 
     def part(self, start: int, end: int) -> Batch:
         """Return deliveries ``start`` up to but not including ``end`` as a batch."""
@@ -163,7 +171,7 @@ class DeliveryReader:
                                 continue
                     elif position + (place.after - position) * 2 <= end:
                         self._alike = 0
-                    columns.add(data, position, place, layout.fields(data, place.header))
+                    columns.add(data, position, place, layout)
                 position = place.after
         except RemoteProtocolError:
             if position == start:
@@ -271,10 +279,11 @@ class DeliveryReader:
                     return layout
         if data.find(_CHECKSUM_KEY, start, start + size) < 0:
             return None  # somebody else's, without a walk
-        pieces = _walk(data[start : start + size])
+        payload = data[start : start + size]
+        pieces = _walk(payload)
         if pieces is None:
             return None
-        layout = _Layout(data[start : start + size], pieces)
+        layout = _Layout(payload, pieces)
         if known is None:
             if len(self._layouts) >= _STRIDES_KEPT:
                 self._layouts.clear()
@@ -363,29 +372,35 @@ class _Columns:
     def __init__(self, found: list[Batch | Delivery]) -> None:
         self._found = found
         self._rows: list[tuple[bytes, bytes, int, bytes]] = []
-        self._kind: tuple[int, bytes, int] | None = None  # channel, consumer tag, flag
+        self._kind: tuple[int, bytes, int, bytes] | None = None  # channel, consumer, flag, host
         self._start = self._tag = 0
 
-    def add(self, data: bytes, start: int, place: _Place, fields: tuple[bytes, bytes, int]) -> None:
+    def add(self, data: bytes, start: int, place: _Place, layout: _Layout) -> None:
         tag, flag = _TAG_AND_FLAG.unpack_from(data, place.tag)
-        kind = (place.channel, data[start + 12 : place.tag], flag & 1)
+        kind = (place.channel, data[start + 12 : place.tag], flag & 1, layout.host)
         if kind != self._kind or tag != self._tag + 1:
             self.flush()
             self._kind, self._start = kind, tag
         self._tag = tag
-        self._rows.append((*fields, place.content))
+        self._rows.append((*layout.fields(data, place.header), place.content))
 
     def flush(self) -> None:
         if self._kind is not None and self._rows:
-            channel, consumer_tag, flag = self._kind
-            columns = zip(*self._rows, strict=True)
-            self._found.append(Batch(channel, consumer_tag, self._start, bool(flag), *columns))
+            channel, consumer_tag, flag, host = self._kind
+            ids, checksums, sent, bodies = zip(*self._rows, strict=True)
+            self._found.append(
+                Batch(
+                    channel, consumer_tag, self._start, bool(flag),
+                    ids, checksums, sent, bodies, host,
+                )
+            )  # fmt: skip
             self._rows = []
         self._kind = None
 
 
 _CODES: Final = {
     "same": "{}s",  # equal in every message of the layout
+    "host": "{}s",  # the same, and told with every batch
     "skip": "{}x",  # any value
     "size": "{}x",  # the body size
     "id": "{}s",
@@ -401,10 +416,11 @@ Pieces = list[tuple[str, int]]
 class _Layout:
     """Where things lie in content headers of one size and kind."""
 
-    __slots__ = ("_constants", "_fields", "_same", "_unpack", "pieces", "signature")
+    __slots__ = ("_constants", "_fields", "_same", "_unpack", "host", "pieces", "signature")
 
     def __init__(self, payload: bytes, pieces: Pieces) -> None:
-        self.pieces = pieces
+        self.host = _part(payload, pieces, "host")
+        self.pieces = pieces = _merged(pieces)
         code = struct.Struct(">" + "".join(_CODES[what].format(n) for what, n in pieces))
         self._unpack = code.unpack_from
         names = [what for what, _ in pieces if _CODES[what] != "{}x"]
@@ -430,7 +446,7 @@ class _Layout:
 class _Stride:
     """Deliveries that all have the same sizes and constants, unpacked many at once."""
 
-    __slots__ = ("_columns", "_constants", "_kind", "_try", "_unpack", "size")
+    __slots__ = ("_columns", "_constants", "_host", "_kind", "_try", "_unpack", "size")
 
     def __init__(self, data: bytes, start: int, place: _Place, layout: _Layout) -> None:
         self.size = place.after - start
@@ -454,6 +470,7 @@ class _Stride:
         self._columns = (at["tag"], at["id"], at["checksum"], at.get("sent"), at["body"])
         flag = data[place.tag + 8]
         self._kind = (place.channel, data[start + 12 : place.tag], bool(flag & 1))
+        self._host = layout.host
         self._try = _FIRST_TRY
 
     def read(self, view: memoryview, start: int, found: list[Batch | Delivery]) -> int:
@@ -480,6 +497,7 @@ class _Stride:
                         rows[checksum_at],
                         sent,
                         rows[body_at],
+                        self._host,
                     )
                 )
                 position += good * size
@@ -505,12 +523,23 @@ class _Stride:
 def _merged(pieces: Pieces) -> Pieces:
     """Join neighbouring constants: each piece costs time in every message."""
     out: Pieces = []
-    for what, n in pieces:
+    for meaning, n in pieces:
+        what = "same" if meaning == "host" else meaning
         if out and what == "same" and out[-1][0] == "same":
             out[-1] = ("same", out[-1][1] + n)
         else:
             out.append((what, n))
     return out
+
+
+def _part(payload: bytes, pieces: Pieces, what: str) -> bytes:
+    """Return the bytes of the only piece that means ``what``; none when it is missing."""
+    at = 0
+    for meaning, n in pieces:
+        if meaning == what:
+            return payload[at : at + n]
+        at += n
+    return b""
 
 
 def _walk(payload: bytes) -> Pieces | None:
@@ -556,7 +585,7 @@ def _walk(payload: bytes) -> Pieces | None:
     meanings = [what for what, _ in pieces]
     if at != len(payload) or meanings.count("id") != 1 or meanings.count("checksum") != 1:
         return None
-    return _merged(pieces) if meanings.count("sent") < 2 else None
+    return pieces if meanings.count("sent") < 2 else None
 
 
 _PROPERTIES: Final = (
@@ -591,6 +620,8 @@ def _walk_table(payload: bytes, start: int, end: int) -> Pieces | None:
         is_checksum = key == CHECKSUM_HEADER.encode() and kind == b"S" and size == CHECKSUM_LENGTH
         if is_checksum:
             pieces.append(("checksum", size))
+        elif key == HOST_HEADER.encode() and kind == b"S":
+            pieces.append(("host", size))
         else:
             # Who sent it may change from message to message, without a change of the layout.
             pieces.append(("skip" if kind in (b"S", b"x") else "same", size))

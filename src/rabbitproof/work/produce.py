@@ -237,12 +237,7 @@ class Producer:
 
     def _fill(self, connection: Connection) -> None:
         """Publish as much as window, rate and the socket allow."""
-        window = self.task.window
-        while connection.backlog < _BACKLOG_BYTES:
-            room = window - len(self._unconfirmed)
-            # A nearly full window would be filled up in tiny buffers: wait for some room.
-            if room < min(_BATCH, (window + 3) // 4):
-                return
+        while connection.backlog < _BACKLOG_BYTES and (room := self._room()):
             numbers, sent_ns, again = self._next(room)
             if not numbers:
                 return
@@ -252,6 +247,15 @@ class Producer:
                 self._unconfirmed.sent(numbers)
             else:
                 self._last_answer = time.monotonic()
+
+    def _room(self) -> int:
+        """Return how many more may be in flight.
+
+        None while the window is nearly full: it would be filled up in tiny buffers.
+        """
+        window = self.task.window
+        room = window - len(self._unconfirmed)
+        return room if room >= min(_BATCH, (window + 3) // 4) else 0
 
     def _next(self, room: int) -> tuple[Sequence[int], int, bool]:
         """Choose what is published next: numbers, their time of sending, whether again."""
@@ -284,10 +288,11 @@ class Producer:
         """Return for how long, in seconds, nothing will have to be done."""
         now = time.monotonic()
         wait = 1.0
+        if not self._room() or self._open.backlog >= _BACKLOG_BYTES:
+            return wait  # a confirm or the kernel ends it sooner
         if self.task.rate is not None and self._fresh:
             due = (self._started or 0.0) + (self._fresh[0] - 1) / self.task.rate
-            if due > now or len(self._unconfirmed) < self.task.window:
-                wait = min(wait, due - now)
+            wait = min(wait, due - now)
         if self._again:
             wait = min(wait, self._again[0][0] - now)
         return max(wait, 0.0)

@@ -427,6 +427,46 @@ STATED = field(b"checksum", b"S", long_string(b"12345678"))
 SENT = field(b"sent_ns", b"l", bytes(8))
 
 
+def sent_from(host: bytes | None, tag: int) -> bytes:
+    """Return a delivery of a message that was sent from there."""
+    extra = () if host is None else (field(b"host", b"S", long_string(host)),)
+    method = commands.Basic.Deliver("worker", tag, False, "x", "work")
+    return frame(method, 1) + b"".join(content(ours(tag, b"{}", extra=extra), b"{}"))
+
+
+HOSTS = st.sampled_from([b"here", b"over", b"elsewhere", b"\xff\x00", b"", None])
+
+
+@given(st.lists(st.tuples(HOSTS, st.integers(1, 12)), min_size=1, max_size=9))
+def test_a_batch_is_of_one_host_and_says_which(runs: list[tuple[bytes | None, int]]) -> None:
+    """Also where the names have one length, on the uniform and on the general way."""
+    hosts = [host for host, count in runs for _ in range(count)]
+    data = b"".join(sent_from(host, tag) for tag, host in enumerate(hosts, 1))
+    found, position, _ = DeliveryReader(131_072).read(data, 0)
+    assert position == len(data)
+    assert all(isinstance(batch, Batch) for batch in found)
+    named = [batch.host for batch in found for _ in batch.message_ids]  # type: ignore[union-attr]
+    assert named == [host or b"" for host in hosts]
+
+
+def test_a_part_of_a_batch_keeps_its_host() -> None:
+    found, _, _ = DeliveryReader(131_072).read(sent_from(b"a", 1) + sent_from(b"a", 2), 0)
+    (batch,) = found
+    assert isinstance(batch, Batch)
+    assert batch.part(1, 2).host == b"a"
+
+
+@pytest.mark.parametrize(("kind", "value"), [(b"l", bytes(8)), (b"x", long_string(b"here"))])
+def test_a_host_that_is_no_text_is_none(kind: bytes, value: bytes) -> None:
+    """A header of that name with another type says nothing."""
+    payload = ours(1, b"{}", extra=(field(b"host", kind, value),))
+    method = frame(commands.Basic.Deliver("worker", 1, False, "x", "work"), 1)
+    found, _, _ = DeliveryReader(131_072).read(method + b"".join(content(payload, b"{}")), 0)
+    (batch,) = found
+    assert isinstance(batch, Batch)
+    assert batch.host == b""
+
+
 @pytest.mark.parametrize(
     ("name", "fields", "known"),
     [
