@@ -357,12 +357,8 @@ class Connection:
             if ready & selectors.EVENT_WRITE:
                 self._flush()
             readable = readable or bool(ready & selectors.EVENT_READ)
-        if gather is not None and gather.active:
-            if readable:
-                gather.enough()
-            elif not found:
-                gather.in_vain()
-                readable = True  # there may be some bytes all the same, fewer than asked for
+        if gather is not None and gather.active and not found:
+            readable = True  # there may be some bytes all the same, fewer than asked for
         if readable and self._failure is None:
             self._read()
         # Only now: after a long pause of our own, what the peer sent is still to be read.
@@ -384,6 +380,8 @@ class Connection:
         try:
             data = self._socket.recv(READ_SIZE)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            if self._gather is not None:
+                self._gather.read(0, time.monotonic())
             return
         except OSError as error:
             self._lose(_lost(self._where, error))

@@ -6,10 +6,10 @@ round through the parser and an acknowledgement: more than half of what receivin
 costs, on processors that the broker could use. So when bytes come fast enough, the kernel is
 asked (SO_RCVLOWAT) to wake us only when ``least`` of them are there, or ``LONGEST_S`` has passed.
 
-It begins when ``least`` bytes came within ``LONGEST_S``, so traffic that is slow, or a lone
-message, is never held back. It ends at the first wait that was in vain, and then it takes more
-bytes than before to begin again: a peer that waits for our answer to every few bytes (a small
-prefetch or window) is slowed down a few times and then left alone.
+It begins when a quarter of ``least`` came within ``LONGEST_S``, so traffic that is slow, or a
+lone message, is never held back. It ends at the first wait that brought less than that quarter,
+and then it takes more bytes than before to begin again: a peer that waits for our answer to every
+few bytes (a small prefetch or window) is slowed down a few times and then left alone.
 
 Pure: told what was read and when, says what to wait for. The socket is ``connection``'s.
 """
@@ -26,38 +26,33 @@ _MOST_CAUTIOUS: Final = 1 << 12
 class Gather:
     """Whether bytes are gathered at the moment."""
 
-    __slots__ = ("_came", "_caution", "_fast", "_since", "active", "least")
+    __slots__ = ("_came", "_caution", "_fast", "_quarter", "_since", "active", "least")
 
     def __init__(self, least: int) -> None:
         self.least = least
         """Bytes to wait for while it is active."""
         self.active = False
+        self._quarter = max(1, least // 4)
         self._came = 0
         self._since = 0.0
         self._fast = 0
-        """How many times in a row ``least`` bytes came fast enough."""
+        """How many times in a row a quarter came fast enough."""
         self._caution = 1
         """How many times it takes to begin."""
 
     def read(self, size: int, now: float) -> None:
-        """Note that ``size`` bytes were read; ``now`` is in seconds."""
+        """Note that ``size`` bytes were read, perhaps none; ``now`` is in seconds."""
         if self.active:
+            if size >= self._quarter:
+                self._caution = max(1, self._caution - 1)
+            else:
+                self.active, self._fast, self._came = False, 0, 0
+                self._caution = min(self._caution * 2, _MOST_CAUTIOUS)
             return
         self._came += size
-        if self._came < self.least:
+        if self._came < self._quarter:
             return
         self._fast = self._fast + 1 if now - self._since <= LONGEST_S else 0
         self._came, self._since = 0, now
         if self._fast >= self._caution:
             self.active = True
-
-    def in_vain(self) -> None:
-        """Note that too few bytes came in time."""
-        if self.active:
-            self.active, self._fast, self._came = False, 0, 0
-            self._caution = min(self._caution * 2, _MOST_CAUTIOUS)
-
-    def enough(self) -> None:
-        """Note that enough bytes came in time: what was learnt is right."""
-        if self._caution > 1:
-            self._caution -= 1

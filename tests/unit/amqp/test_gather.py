@@ -1,43 +1,58 @@
 """Bytes are gathered while they come fast, and not a moment longer."""
 
+import pytest
+
 from rabbitproof.amqp.gather import LONGEST_S, Gather
+
+LEAST, QUARTER = 1000, 250
 
 
 def fast(gather: Gather, start: float = 0.0, times: int = 1) -> float:
-    """Let enough bytes come in half of the time allowed, so many times."""
+    """Let a quarter come in half of the time allowed, so many times."""
     now = start
     for _ in range(times):
-        gather.read(gather.least // 2, now + LONGEST_S / 4)
+        gather.read(QUARTER // 2, now + LONGEST_S / 4)
         now += LONGEST_S / 2
-        gather.read(gather.least - gather.least // 2, now)
+        gather.read(QUARTER - QUARTER // 2, now)
     return now
 
 
-def test_it_begins_when_enough_came_fast() -> None:
-    gather = Gather(1000)
+def test_it_begins_when_a_quarter_came_fast() -> None:
+    gather = Gather(LEAST)
 
-    gather.read(999, 0.001)
+    gather.read(QUARTER - 1, 0.001)
     assert not gather.active
     gather.read(1, 0.002)
     assert gather.active
 
 
 def test_slow_traffic_is_never_held_back() -> None:
-    gather = Gather(1000)
+    gather = Gather(LEAST)
     now = 1.0
 
     for _ in range(100):
         now += LONGEST_S / 9
-        gather.read(100, now)
+        gather.read(QUARTER // 10, now)
 
     assert not gather.active
 
 
-def test_a_wait_in_vain_ends_it_and_makes_it_cautious() -> None:
-    gather = Gather(1000)
+def test_it_goes_on_as_long_as_a_quarter_comes_in_time() -> None:
+    gather = Gather(LEAST)
     now = fast(gather)
 
-    gather.in_vain()
+    gather.read(QUARTER, now + LONGEST_S)
+    assert gather.active
+    gather.read(QUARTER - 1, now + 2 * LONGEST_S)
+    assert not gather.active
+
+
+@pytest.mark.parametrize("size", [0, 1, QUARTER - 1])
+def test_a_wait_in_vain_ends_it_and_makes_it_cautious(size: int) -> None:
+    gather = Gather(LEAST)
+    now = fast(gather)
+
+    gather.read(size, now)
 
     assert not gather.active
     now = fast(gather, now)
@@ -47,12 +62,12 @@ def test_a_wait_in_vain_ends_it_and_makes_it_cautious() -> None:
 
 
 def test_a_pause_starts_the_row_again() -> None:
-    gather = Gather(1000)
+    gather = Gather(LEAST)
     now = fast(gather)
-    gather.in_vain()
+    gather.read(0, now)
 
     now = fast(gather, now)
-    gather.read(1000, now + 2 * LONGEST_S)  # too late
+    gather.read(QUARTER, now + 2 * LONGEST_S)  # too late
     now = fast(gather, now + 2 * LONGEST_S)
 
     assert not gather.active
@@ -61,27 +76,27 @@ def test_a_pause_starts_the_row_again() -> None:
 
 
 def test_success_makes_it_bold_again() -> None:
-    gather = Gather(1000)
+    gather = Gather(LEAST)
     now = fast(gather)
-    gather.in_vain()
+    gather.read(0, now)
     now = fast(gather, now, 2)
 
-    gather.enough()
-    gather.in_vain()
+    gather.read(LEAST, now)
+    gather.read(0, now)
 
     assert not gather.active
-    assert fast(gather, now, 2)
+    fast(gather, now, 2)
     assert gather.active
 
 
 def test_a_peer_that_waits_for_us_is_soon_left_alone() -> None:
-    gather = Gather(1000)
+    gather = Gather(LEAST)
     now, held = 0.0, 0
 
     for _ in range(10_000):
         now = fast(gather, now)
         if gather.active:
             held += 1
-            gather.in_vain()
+            gather.read(0, now)
 
     assert held <= 14  # each time twice as much has to come first, up to a limit
