@@ -457,6 +457,8 @@ class MonitorApp(App[int]):
         """Draw everything."""
         width = self.size.width if width is None else width
         base = self.screen_stack[0]
+        if not base.query("#summary"):
+            return  # a picture that came before the first arrangement, or after the last one
         base.set_class(width >= _WIDE, "wide")
         base.set_class(width < _WIDE, "narrow")
         base.set_class(self.picture.error is not None, "stale")

@@ -180,7 +180,9 @@ def test_an_interrupted_bench_ends_its_client(tmp_path: Path) -> None:
     mark = tmp_path / "pid"
     client = f"import os, time; open({str(mark)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
     script.write_text(
-        "import sys; sys.path.insert(0, 'src'); sys.path.insert(0, 'tests/unit/trial')\n"
+        "import signal, sys; sys.path.insert(0, 'src')\n"
+        # A shell's background job, which these tests may be, starts with SIGINT ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from rabbitproof.trial import bench\n"
         "from rabbitproof.trial.peers.catalogue import Peer\n"
         "from rabbitproof.model import Client, Queue, Topology\n"
