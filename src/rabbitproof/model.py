@@ -118,6 +118,8 @@ class Produced:
     """From the first publish to the last confirm."""
     cpu_seconds: float
     """What this process used of the processors in that time."""
+    latency: dict[str, Any] | None = None
+    """From when a message was due to its confirm, in milliseconds; None without confirms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +140,8 @@ class Consumed:
     """From basic.consume to the last acknowledgement."""
     cpu_seconds: float
     """What this process used of the processors in that time."""
+    latency: dict[str, Any] | None = None
+    """From when a message was due to its arrival here, in milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +223,8 @@ class TrialResult:
     """Each claim of the scenario as a sentence that is true, and whether the claim held."""
     environment: dict[str, Any]
     """Versions and topology, ready for JSON."""
+    latency: dict[str, Any] = field(default_factory=dict)
+    """In milliseconds: ``confirm`` of the producer, ``end_to_end`` of the work queue's consumer."""
 
 
 # --- bench ------------------------------------------------------------------------------------

@@ -76,6 +76,39 @@ def test_json_is_one_object_on_standard_output(shell: Any) -> None:
     assert json.loads(got.stdout)["consumed"] == 50
 
 
+LATENCY = r"latency ms: p50=[\d,.]+ p90=[\d,.]+ p99=[\d,.]+ p99\.9=[\d,.]+ max=[\d,.]+ \("
+
+
+def test_a_paced_producer_and_a_live_consumer_tell_their_latency(shell: Any) -> None:
+    """One note each on standard error; standard output keeps its closing lines."""
+    waiting = shell.start("consume", "--name", "W", "--idle-timeout", "3")
+    for line in waiting.stderr:
+        if "waiting for messages" in line:
+            break
+    sent = shell.run("produce", "--count", "300", "--rate", "1000", "--durable")
+    assert (sent.returncode, len(sent.stdout.splitlines())) == (0, 2)
+    assert re.match(r"\[producer\] confirm " + LATENCY, sent.stderr.splitlines()[-1])
+    out, err = waiting.communicate(timeout=60)
+    assert "consumed=300" in out
+    assert len(out.splitlines()) == 3
+    assert re.match(r"\[W\] end-to-end " + LATENCY, err.splitlines()[-1])
+
+
+def test_latency_is_not_told_where_it_says_little(shell: Any) -> None:
+    """Without a rate, and of what lay in the queue before; programs get it all the same."""
+    sent = shell.run("produce", "--count", "300", "--durable")
+    got = shell.run("consume", "--expect", "300")
+    assert "latency" not in sent.stderr + sent.stdout + got.stderr + got.stdout
+    sent = shell.run("produce", "--count", "300", "--durable", "--rate", "5000", "--json")
+    got = shell.run("consume", "--expect", "300", "--json")
+    for done, kind in ((sent, "confirm"), (got, "end_to_end")):
+        latency = json.loads(done.stdout)["latency_ms"][kind]
+        assert latency["count"] + latency["warm_up_left_out"] == 300
+        assert "latency" not in done.stderr
+    sent = shell.run("produce", "--count", "10", "--durable", "--no-confirms", "--json")
+    assert json.loads(sent.stdout)["latency_ms"] == {"confirm": None}
+
+
 def test_an_expectation_that_is_not_met_fails(shell: Any) -> None:
     """Fewer messages than expected end in exit code 1."""
     shell.run("produce", "--count", "5", "--durable")

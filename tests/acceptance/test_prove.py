@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,9 @@ def test_prove_on_a_private_node_passes_and_leaves_nothing(shell: Any, cache: Pa
     assert done.returncode == 0, done.stderr
     assert "PASS" in done.stdout
     assert "10,000 messages were confirmed" in done.stdout
+    for kind in ("confirm", "end-to-end"):
+        (line,) = [line for line in done.stdout.splitlines() if line.startswith(kind)]
+        assert re.match(kind + r" latency ms: p50=[\d,.]+ p90=.* p99=.* p99\.9=.* max=", line)
     assert "a private RabbitMQ" in done.stderr
     assert leftovers(cache) == []
 
@@ -65,6 +69,12 @@ def test_the_verdict_as_json(shell: Any, vhost: Any) -> None:
         ):  # fmt: skip
             assert queue[key] == 0, key
     assert verdict["environment"]["rabbitmq"].count(".") == 2
+    assert list(verdict["latency_ms"]) == ["confirm", "end_to_end"]
+    for latency in verdict["latency_ms"].values():
+        assert latency["count"] + latency["warm_up_left_out"] == 3000
+        assert 0 < latency["p50"] <= latency["p90"] <= latency["p99"] <= latency["p99_9"]
+        assert latency["p99_9"] <= latency["p99_99"] <= latency["max"]
+    assert verdict["latency_ms"]["end_to_end"]["clocks"] == "one host"
     assert verdict["publish_per_s"] > 0
     assert verdict["consume_per_s"] > 0
 

@@ -77,13 +77,15 @@ class Unconfirmed:
     """The publishes of one channel that the broker has not answered yet.
 
     Maps delivery tags, which count publishes of a channel, to message numbers, which belong to
-    a run. Kept in segments, one for each buffer that was sent.
+    a run. Kept in segments, one for each buffer that was sent, with the time that its messages
+    count from, which is given back with them.
     """
 
     __slots__ = ("_next", "_segments", "_settled", "_waiting")
 
     def __init__(self) -> None:
-        self._segments: deque[tuple[int, Sequence[int]]] = deque()
+        self._segments: deque[tuple[int, Sequence[int], int]] = deque()
+        """First tag, message numbers, since when."""
         self._settled: set[int] = set()
         """Tags that were answered by themselves while an earlier one is still open."""
         self._next = 1
@@ -92,15 +94,18 @@ class Unconfirmed:
     def __len__(self) -> int:
         return self._waiting
 
-    def sent(self, numbers: Sequence[int]) -> None:
-        """Note that these messages were published next, in this order."""
+    def sent(self, numbers: Sequence[int], since: int) -> None:
+        """Note that these messages were published next, in this order.
+
+        ``since`` is any number that is wanted back with them.
+        """
         if numbers:
-            self._segments.append((self._next, numbers))
+            self._segments.append((self._next, numbers, since))
             self._next += len(numbers)
             self._waiting += len(numbers)
 
-    def settle(self, confirms: Confirms) -> list[Sequence[int]]:
-        """Take out what these confirms answer and return its message numbers.
+    def settle(self, confirms: Confirms) -> list[tuple[Sequence[int], int]]:
+        """Take out what these confirms answer; return message numbers and since when.
 
         A tag that is not open is ignored when it was answered before, and an error when it
         was never given out.
@@ -109,7 +114,7 @@ class Unconfirmed:
         if max(confirms.up_to, highest) >= self._next:
             msg = "The broker confirmed a message that was never sent; please report this."
             raise RemoteProtocolError(msg)
-        found: list[Sequence[int]] = []
+        found: list[tuple[Sequence[int], int]] = []
         if confirms.up_to:
             self._settle_up_to(confirms.up_to, found)
         singles = confirms.singles
@@ -125,52 +130,56 @@ class Unconfirmed:
         self._settle_singles(singles, found)
         return found
 
-    def left(self) -> list[int]:
-        """Return the message numbers that are still open, in the order of their publishes."""
-        return [
-            n
-            for first, numbers in self._segments
-            for tag, n in enumerate(numbers, first)
-            if tag not in self._settled
+    def left(self) -> list[tuple[Sequence[int], int]]:
+        """Return what is still open, in the order of its publishes, as ``settle`` does."""
+        left = [
+            ([n for tag, n in enumerate(numbers, first) if tag not in self._settled], since)
+            for first, numbers, since in self._segments
         ]
+        return [(numbers, since) for numbers, since in left if numbers]
 
-    def _settle_up_to(self, tag: int, found: list[Sequence[int]]) -> None:
+    def _settle_up_to(self, tag: int, found: list[tuple[Sequence[int], int]]) -> None:
         segments, settled = self._segments, self._settled
         while segments and segments[0][0] <= tag:
-            first, numbers = segments.popleft()
+            first, numbers, since = segments.popleft()
             take = min(tag - first + 1, len(numbers))
             taken: Sequence[int] = numbers[:take]
             if settled:
                 taken = [n for t, n in enumerate(taken, first) if t not in settled]
                 settled.difference_update(range(first, first + take))
             if take < len(numbers):
-                segments.appendleft((first + take, numbers[take:]))
+                segments.appendleft((first + take, numbers[take:], since))
             if taken:
-                found.append(taken)
+                found.append((taken, since))
                 self._waiting -= len(taken)
         self._forget_settled_start()
 
-    def _settle_singles(self, singles: Sequence[int], found: list[Sequence[int]]) -> None:
-        firsts = [first for first, _ in self._segments]
+    def _settle_singles(
+        self, singles: Sequence[int], found: list[tuple[Sequence[int], int]]
+    ) -> None:
+        firsts = [first for first, _, _ in self._segments]
         lowest = firsts[0] if firsts else self._next
         taken: list[int] = []
+        of = -1
         for tag in singles:
             if tag < lowest or tag in self._settled:
                 continue
-            first, numbers = self._segments[bisect_right(firsts, tag) - 1]
+            at = bisect_right(firsts, tag) - 1
+            first, numbers, since = self._segments[at]
             self._settled.add(tag)
+            if at != of:
+                of, taken = at, []
+                found.append((taken, since))
             taken.append(numbers[tag - first])
-        if taken:
-            found.append(taken)
-            self._waiting -= len(taken)
+            self._waiting -= 1
         self._forget_settled_start()
 
     def _forget_settled_start(self) -> None:
         """Move the lower end behind the tags that are answered, so that it does not grow."""
         segments, settled = self._segments, self._settled
         while segments and segments[0][0] in settled:
-            first, numbers = segments.popleft()
+            first, numbers, since = segments.popleft()
             done = next((i for i in range(len(numbers)) if first + i not in settled), len(numbers))
             settled.difference_update(range(first, first + done))
             if done < len(numbers):
-                segments.appendleft((first + done, numbers[done:]))
+                segments.appendleft((first + done, numbers[done:], since))

@@ -12,6 +12,7 @@ from rabbitproof.cli.connection import Connection
 from rabbitproof.cli.exits import Exit
 from rabbitproof.cli.options import new_app, with_connection
 from rabbitproof.errors import RabbitproofError, UsageError
+from rabbitproof.model import Consumed
 
 app = new_app()
 
@@ -81,6 +82,7 @@ def consume(
         answer="requeue" if requeue else "reject" if reject else "ack",
         progress_every=progress_every,
         show_all=show_all,
+        host=platform.node(),
     )
     show = Show(name, as_json=as_json)
     client = f"RabbitMQ Consumer {name} ({platform.node()})"
@@ -89,7 +91,8 @@ def consume(
         show.all(consumer.run(), waiting=True)
     except (KeyboardInterrupt, RabbitproofError):
         if consumer.began:
-            show.end(consumer.summary())
+            end = consumer.summary()
+            show.end(end, latency=_live(end))
             if consumer.unanswered:
                 show.note(
                     f"{consumer.unanswered} of these were not acknowledged yet; they return to "
@@ -97,8 +100,13 @@ def consume(
                 )
         raise
     end = consumer.summary()
-    show.end(end)
+    show.end(end, latency=_live(end))
     if end.expected is not None and end.consumed < end.expected:
         show.note(f"only {end.consumed} of the expected {end.expected} messages came.")
         return Exit.FAILED
     return Exit.DONE
+
+
+def _live(end: Consumed) -> bool:
+    """Say whether it was there in time; otherwise latency is mostly the time in the queue."""
+    return end.latency is not None and bool(end.latency["live"])

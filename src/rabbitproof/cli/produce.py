@@ -126,10 +126,10 @@ def produce(
         show.all(producer.run())
     except (KeyboardInterrupt, RabbitproofError):
         if producer.outcomes.attempted:
-            show.end(producer.summary())
+            show.end(producer.summary(), latency=rate is not None)
         raise
     end = producer.summary()
-    show.end(end)
+    show.end(end, latency=rate is not None)
     if end.returned:
         show.note(
             f"{end.returned} messages were returned: no queue is bound to the exchange with the "

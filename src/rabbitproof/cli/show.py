@@ -64,14 +64,17 @@ class Show:
             producing = event.sample is None
             self.note(lines.published(event) if producing else lines.consumed(event))
 
-    def end(self, end: Produced | Consumed) -> None:
-        """Print how it ended."""
+    def end(self, end: Produced | Consumed, *, latency: bool = False) -> None:
+        """Print how it ended; ``latency``: also how long messages took."""
         if self._json:
             print(json.dumps(lines.as_object(end)), flush=True)
             return
         texts = lines.produced(end) if isinstance(end, Produced) else lines.finished(end)
         for text in texts:
             self.data(text)
+        if latency and end.latency is not None:
+            kind = "confirm" if isinstance(end, Produced) else "end-to-end"
+            self.note(lines.latency(kind, end.latency))
 
     def data(self, text: str) -> None:
         """Print a line of data."""

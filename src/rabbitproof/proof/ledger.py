@@ -190,6 +190,13 @@ class Receipts:
         """All numbers that came whole at least once."""
         return self.fresh.once | self.redelivered.once
 
+    def lacks(self, numbers: Sequence[int]) -> bool:
+        """Say whether none of these came before, and none stands here twice."""
+        if isinstance(numbers, range) and numbers.step == 1:
+            return not self.known.range_cardinality(numbers.start, numbers.stop)
+        coming = BitMap(numbers)
+        return len(coming) == len(numbers) and self.known.isdisjoint(coming)
+
     def add(self, numbers: Sequence[int], *, redelivered: bool) -> int:
         """Count these copies, in the order in which they came; return how many are new."""
         if not numbers:

@@ -47,6 +47,7 @@ class Trial:
     _claims: list[Claim] = field(default_factory=list)
     _consumed: int = 0
     _consume_s: float = 0.0
+    _latency: dict[str, Any] = field(default_factory=dict)
     _server: dict[str, Any] = field(default_factory=dict)
 
     def run(self) -> Iterator[Progress]:
@@ -67,6 +68,7 @@ class Trial:
         yield Step(f"sending {self.count:,} messages to {topology.exchange}; no consumer runs")
         yield from producer.run()
         sent = producer.summary()
+        self._latency["confirm"] = sent.latency
         rate = sent.published / sent.seconds if sent.seconds else 0.0
         yield Step(f"{sent.published:,} confirmed in {sent.seconds:.2f} s", done=True)
         yield from self._count_ready(sent.published)
@@ -87,6 +89,7 @@ class Trial:
                 (claim.text if claim.held else claim.found, claim.held) for claim in self._claims
             ),
             environment=self._environment(),
+            latency=self._latency,
         )
 
     @property
@@ -127,6 +130,7 @@ class Trial:
         end = consumer.summary()
         if is_work:
             self._consumed, self._consume_s = end.consumed, end.seconds
+            self._latency["end_to_end"] = end.latency
         yield Step(f"{end.consumed:,} received in {end.seconds:.2f} s", done=True)
         if queue.kind == "stream" and left is not None:
             left = max(0, left - _deliveries(receipts))
@@ -162,6 +166,7 @@ class Trial:
                 drain=True,
                 progress_every=self._mark_every,
                 stream_offset="first" if queue.kind == "stream" else None,
+                host=platform.node(),
             ),
             lambda: self.place.connect(f"RabbitMQ Consumer {name} ({platform.node()})"),
         )

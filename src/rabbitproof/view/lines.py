@@ -8,13 +8,17 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from rabbitproof.model import Produced
 from rabbitproof.text import safe
 
 if TYPE_CHECKING:
-    from rabbitproof.model import Advanced, Consumed, Produced, Purged, Sample
+    from rabbitproof.model import Advanced, Consumed, Purged, Sample
 
 _ID, _SENDER, _N, _TEXT = 60, 40, 20, 200
 """Characters shown of a message's parts at most."""
+
+_ONE_HOST = "one host"
+"""Of ``clocks``: nothing to say about them."""
 
 
 def purged(event: Purged) -> str:
@@ -86,11 +90,41 @@ def finished(end: Consumed) -> tuple[str, str]:
     )
 
 
+def latency(kind: str, found: dict[str, Any]) -> str:
+    """Say how long messages took, in milliseconds; ``kind`` names from when to when."""
+    if not found["count"]:
+        return f"{kind} latency ms: none was measured"
+    shown = (
+        f"{name}={_digits(found[key])}"
+        for name, key in (
+            ("p50", "p50"), ("p90", "p90"), ("p99", "p99"), ("p99.9", "p99_9"), ("max", "max"),
+        )
+    )  # fmt: skip
+    notes = [f"{found['count']:,} messages"]
+    if found["warm_up_left_out"]:
+        notes.append(f"{found['warm_up_left_out']:,} of the warm-up left out")
+    if found["negative"]:
+        notes.append(f"{found['negative']:,} came before they were sent: a clock was set")
+    if not found.get("live", True):
+        notes.append("with the time before the consumer came")
+    if found.get("clocks", _ONE_HOST) != _ONE_HOST:
+        notes.append(found["clocks"])
+    return f"{kind} latency ms: {' '.join(shown)} ({'; '.join(notes)})"
+
+
+def _digits(ms: float) -> str:
+    """Return a number with about three digits, however large."""
+    places = 0 if ms >= 100 else 1 if ms >= 10 else 2 if ms >= 1 else 3
+    return f"{ms:,.{places}f}"
+
+
 def as_object(end: Produced | Consumed) -> dict[str, Any]:
     """Return an end as what ``--json`` prints: the closing lines' names, time in seconds."""
     out = asdict(end)
     out["time_s"] = round(out.pop("seconds"), 6)
     out["cpu_s"] = round(out.pop("cpu_seconds"), 6)
+    kind = "confirm" if isinstance(end, Produced) else "end_to_end"
+    out["latency_ms"] = {kind: out.pop("latency")}
     if "ready" in out:
         out["in_queue_ready"] = out.pop("ready")
     return out

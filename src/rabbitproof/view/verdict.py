@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rabbitproof.text import safe
+from rabbitproof.view import lines
 
 if TYPE_CHECKING:
     from rabbitproof.model import QueueVerdict, TrialResult
@@ -14,6 +15,8 @@ _COLUMNS = (
     "received", "unique", "lost", "duplicates", "corrupt", "foreign", "reordered", "left",
 )  # fmt: skip
 _IDS_SHOWN = 5
+_LATENCIES = {"confirm": "confirm", "end_to_end": "end-to-end"}
+"""In the object -> in words."""
 
 
 def as_object(result: TrialResult) -> dict[str, Any]:
@@ -34,7 +37,7 @@ def as_object(result: TrialResult) -> dict[str, Any]:
         "faults": [],
         "publish_per_s": result.publish_per_s,
         "consume_per_s": result.consume_per_s,
-        "latency_ms": None,
+        "latency_ms": {kind: result.latency.get(kind) for kind in _LATENCIES},
         "environment": result.environment,
     }
 
@@ -90,6 +93,11 @@ def details(result: TrialResult) -> list[str]:
         f"Erlang/OTP {result.environment.get('erlang', '?')}, "
         f"Python {result.environment.get('python', '?')}, run {result.run}"
     )
+    out += [
+        lines.latency(words, found)
+        for kind, words in _LATENCIES.items()
+        if (found := result.latency.get(kind)) is not None
+    ]
     return out
 
 

@@ -19,22 +19,32 @@ from rabbitproof.amqp import methods
 from rabbitproof.amqp.deliveries import Batch, Delivery
 from rabbitproof.amqp.session import ConsumerCancelled, decode_header
 from rabbitproof.errors import ConnectionLost, ConsumerGone, NotFound
-from rabbitproof.identity import CHECKSUM_HEADER, checksum, damaged, identify, identify_all
+from rabbitproof.identity import (
+    CHECKSUM_HEADER,
+    HOST_HEADER,
+    SENT_HEADER,
+    checksum,
+    damaged,
+    identify,
+    identify_all,
+)
 from rabbitproof.model import Advanced, Consumed, Note, Queue, Started
 from rabbitproof.proof.ledger import QueueReceipts
 from rabbitproof.text import safe
 from rabbitproof.work import topology as wiring
+from rabbitproof.work.arrivals import Arrivals
 from rabbitproof.work.cpu import Cpu
 from rabbitproof.work.inspect import foreign_sample, sample
 from rabbitproof.work.link import GIVE_UP_S, reopen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Literal
 
     from pamqp.common import FieldValue
 
     from rabbitproof.amqp.connection import Connection
+    from rabbitproof.identity import Source
     from rabbitproof.model import Progress, Sample
 
 _SILENCE_S: Final = 0.5
@@ -79,6 +89,8 @@ class Task:
     """After ``expect`` was reached, go on until the queue has nothing more: a second copy may
     still come, and what is returned unread would be flagged as redelivered."""
     give_up_s: float = GIVE_UP_S
+    host: str = "unknown"
+    """The name of this machine: a message from the same one has the same clock."""
 
 
 @dataclass(slots=True)
@@ -114,6 +126,10 @@ class Consumer:
     _cpu: Cpu = field(default_factory=Cpu)
     _acked: float = 0.0
     """When the last acknowledgement went out."""
+    _arrivals: Arrivals = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._arrivals = Arrivals(self.task.host, self.task.expect)
 
     def run(self) -> Iterator[Progress]:
         """Do all of it. Raises what can't be helped; what was received is in ``summary``."""
@@ -122,6 +138,7 @@ class Consumer:
             yield from self._subscribe()
             yield Started()
             self._started = self._active = self._acked = time.monotonic()
+            self._arrivals.begin(time.time_ns())
             self._cpu.begin()
             while True:
                 try:
@@ -150,6 +167,7 @@ class Consumer:
             expected=self.task.expect,
             seconds=0.0 if began is None else self._acked - began,
             cpu_seconds=self._cpu.seconds,
+            latency=self._arrivals.summary(),
         )
 
     @property
@@ -242,6 +260,7 @@ class Consumer:
                 if task.idle_timeout is not None and self._patience() <= 0:
                     return
                 continue
+            self._arrivals.at(time.time_ns())
             for event in events:
                 if isinstance(event, Batch):
                     yield from self._batch(event)
@@ -327,7 +346,9 @@ class Consumer:
         broken = damaged(batch.message_ids, batch.checksums, batch.bodies)
         if not broken:
             groups = identify_all(batch.message_ids)
-            if groups is not None:
+            if groups is not None and (batch.redelivered or self._all_new(groups)):
+                if not batch.redelivered:
+                    self._arrivals.count(batch.sent_ns, batch.host)
                 return sum(
                     self.receipts.of(source).add(numbers, redelivered=batch.redelivered)
                     for source, numbers in groups
@@ -335,12 +356,21 @@ class Consumer:
         wrong = set(broken)
         return sum(
             self._record_one(
-                batch.message_ids[i], intact=i not in wrong, redelivered=batch.redelivered
+                batch.message_ids[i],
+                intact=i not in wrong,
+                redelivered=batch.redelivered,
+                sent=(batch.sent_ns[i], batch.host),
             )
             for i in range(len(batch.message_ids))
         )
 
-    def _record_one(self, message_id: bytes, *, intact: bool, redelivered: bool) -> int:
+    def _all_new(self, groups: list[tuple[Source, Sequence[int]]]) -> bool:
+        """Say whether no message is a second copy, whose latency would count twice."""
+        return all(self.receipts.of(source).lacks(numbers) for source, numbers in groups)
+
+    def _record_one(
+        self, message_id: bytes, *, intact: bool, redelivered: bool, sent: tuple[int, bytes]
+    ) -> int:
         identity = identify(message_id)
         if identity is None:
             # With a right checksum somebody made it so; with a wrong one, the id was altered.
@@ -352,7 +382,11 @@ class Consumer:
         receipts = self.receipts.of(identity.source)
         if not intact:
             return receipts.add_corrupt(identity.n)
-        return receipts.add([identity.n], redelivered=redelivered)
+        new = receipts.add([identity.n], redelivered=redelivered)
+        if new and not redelivered:
+            when, host = sent
+            self._arrivals.count((when,), host)
+        return new
 
     def _single(self, delivery: Delivery) -> Iterator[Progress]:
         """Take one message that did not fit the fast path: foreign, or ours and large."""
@@ -365,8 +399,12 @@ class Consumer:
             message_id = str((properties.message_id if properties else None) or "").encode()
         if isinstance(stated, str):
             intact = checksum(message_id, delivery.body) == stated.encode()
+            when, host = headers.get(SENT_HEADER), headers.get(HOST_HEADER)
             self._consumed += self._record_one(
-                message_id, intact=intact, redelivered=delivery.redelivered
+                message_id,
+                intact=intact,
+                redelivered=delivery.redelivered,
+                sent=(when if isinstance(when, int) else 0, str(host).encode("utf-8", "replace")),
             )
         else:
             self.receipts.foreign += 1

@@ -28,8 +28,9 @@ from rabbitproof.errors import (
     PreconditionFailed,
     UsageError,
 )
-from rabbitproof.identity import id_prefix, identify
+from rabbitproof.identity import HOST_HEADER, id_prefix, identify
 from rabbitproof.model import Advanced, Produced, Started
+from rabbitproof.proof.latency import RunLatency
 from rabbitproof.proof.ledger import Outcomes
 from rabbitproof.work import topology as wiring
 from rabbitproof.work.cpu import Cpu
@@ -48,8 +49,11 @@ _BATCH: Final = 500
 _BATCH_BYTES: Final = 256 * 1024
 _BACKLOG_BYTES: Final = 256 * 1024
 """Bytes handed over but not taken by the kernel, above which no more are encoded."""
-_RATE_STEP_S: Final = 0.001
-"""With a rate, messages due within this time of each other share a buffer."""
+_RATE_STEP_S: Final = 0.0002
+_RATE_STEP_SHARE: Final = 0.01
+"""With a rate, messages share a buffer, and the time from which they count, that were due within
+this time of each other, or within this share of the time that they are late: what piled up during
+an outage would otherwise go out in tiny buffers."""
 
 CONFIRM_DEADLINE_S: Final = 120.0
 """Seconds without any answer while publishes are open, after which they stay in doubt."""
@@ -75,7 +79,8 @@ class Task:
     """Bytes that each body has at least; the text is padded with spaces."""
     persistent: bool = False
     rate: float | None = None
-    """Messages a second; None for as fast as the broker confirms."""
+    """Messages a second; None for as fast as the broker confirms. Message ``n`` is due when
+    n - 1 of them should have been sent."""
     window: int = 20_000
     """Unconfirmed messages in flight at most."""
     purge: bool = False
@@ -100,11 +105,11 @@ class Producer:
         self._unconfirmed = Unconfirmed()
         self._fresh = range(1, task.count + 1)
         """Not sent yet."""
-        self._again: deque[tuple[float, Sequence[int]]] = deque()
-        """To be sent again, and from when on (monotonic seconds)."""
+        self._again: deque[tuple[float, Sequence[int], int]] = deque()
+        """From when on (monotonic seconds), what is to be sent again, and since when it is due."""
         self._refusing_since: float | None = None
         self._started: float | None = None
-        self._started_wall = 0
+        self._latency = RunLatency(task.count)
         self._cpu = Cpu()
         self._last_answer = 0.0
         self._marked = 0
@@ -118,7 +123,7 @@ class Producer:
             yield from self._prepare()
             self._begin()
             yield Started()
-            self._started, self._started_wall = time.monotonic(), time.time_ns()
+            self._started = time.monotonic()
             self._cpu.begin()
             self._last_answer = self._started
             while True:
@@ -154,6 +159,7 @@ class Producer:
             ready=self.ready,
             seconds=0.0 if began is None else self._last_answer - began,
             cpu_seconds=self._cpu.seconds,
+            latency=self._latency.summary() if task.confirms else None,
         )
 
     # --- before and after ---
@@ -183,7 +189,7 @@ class Producer:
                 id_prefix=id_prefix(task.source),
                 body_head=self._body[0],
                 body_tail=self._body[1],
-                headers={"producer_id": task.sender, "host": task.host},
+                headers={"producer_id": task.sender, HOST_HEADER: task.host},
                 frame_max=connection.frame_max,
                 persistent=task.persistent,
             )
@@ -192,10 +198,9 @@ class Producer:
     def _recover(self, failure: ConnectionLost) -> Iterator[Progress]:
         """Connect again; what was open is sent again under the same ids."""
         self._open.abandon()
-        open_before = self._unconfirmed.left()
+        for numbers, since in reversed(self._unconfirmed.left()):
+            self._again.appendleft((0.0, numbers, since))
         self._unconfirmed = Unconfirmed()
-        if open_before:
-            self._again.appendleft((0.0, open_before))
 
         def again() -> Connection:
             self._connection = self._connect()
@@ -238,13 +243,15 @@ class Producer:
     def _fill(self, connection: Connection) -> None:
         """Publish as much as window, rate and the socket allow."""
         while connection.backlog < _BACKLOG_BYTES and (room := self._room()):
-            numbers, sent_ns, again = self._next(room)
+            numbers, since, again = self._next(room)
             if not numbers:
                 return
             self.outcomes.attempt(numbers, again=again)
+            # By today's clock, not by that of the start: it may have been set meanwhile.
+            sent_ns = time.time_ns() - (time.monotonic_ns() - since)
             connection.send(self._channel, self._publishes.encode(numbers, sent_ns=sent_ns))
             if self.task.confirms:
-                self._unconfirmed.sent(numbers)
+                self._unconfirmed.sent(numbers, since)
             else:
                 self._last_answer = time.monotonic()
 
@@ -258,28 +265,31 @@ class Producer:
         return room if room >= min(_BATCH, (window + 3) // 4) else 0
 
     def _next(self, room: int) -> tuple[Sequence[int], int, bool]:
-        """Choose what is published next: numbers, their time of sending, whether again."""
+        """Choose what is published next: numbers, since when it is due, whether again.
+
+        Due is what should have been sent: what waited for the broker counts from then.
+        """
         if self._again and self._again[0][0] <= time.monotonic():
-            due, numbers = self._again.popleft()
+            from_then, numbers, since = self._again.popleft()
             take = min(room, self._batch(numbers[0]))
             if take < len(numbers):
-                self._again.appendleft((due, numbers[take:]))
-            return numbers[:take], time.time_ns(), True
+                self._again.appendleft((from_then, numbers[take:], since))
+            return numbers[:take], since, True
         fresh = self._fresh
         if not fresh:
             return fresh, 0, False
         take = min(room, self._batch(fresh[0]), len(fresh))
-        sent_ns = time.time_ns()
+        since = time.monotonic_ns()
         rate = self.task.rate
         if rate is not None:
-            due_by_now = int((time.monotonic() - (self._started or 0.0)) * rate) + 1
-            sent = fresh[0] - 1
-            take = min(take, due_by_now - sent, max(1, int(rate * _RATE_STEP_S)))
-            # From when it was due, not from when it could be sent at last.
-            sent_ns = self._started_wall + int(sent / rate * 1e9)
+            now, began, sent = since / 1e9, self._started or 0.0, fresh[0] - 1
+            due = began + sent / rate
+            step = max(_RATE_STEP_S, (now - due) * _RATE_STEP_SHARE)
+            take = min(take, int((now - began) * rate) + 1 - sent, max(1, int(rate * step)))
+            since = int(due * 1e9)
         take = max(take, 0)
         self._fresh = fresh[take:]
-        return fresh[:take], sent_ns, False
+        return fresh[:take], since, False
 
     def _batch(self, n: int) -> int:
         return max(1, min(_BATCH, _BATCH_BYTES // self._publishes.size(n)))
@@ -300,12 +310,14 @@ class Producer:
     def _take(self, event: Event) -> None:
         match event:
             case Confirms():
-                self._last_answer = time.monotonic()
-                for numbers in self._unconfirmed.settle(event):
+                now = time.monotonic_ns()
+                self._last_answer = now / 1e9
+                for numbers, since in self._unconfirmed.settle(event):
                     if event.nack:
-                        self._refused(numbers)
+                        self._refused(numbers, since)
                     else:
                         self.outcomes.confirm(numbers)
+                        self._time(numbers, since, now)
             case Returned():
                 identity = identify(event.message_id)
                 ours = identity is not None and identity.source == self.task.source
@@ -317,14 +329,19 @@ class Producer:
                 self._blocked = None
                 self._last_answer = time.monotonic()
 
-    def _refused(self, numbers: Sequence[int]) -> None:
+    def _time(self, numbers: Sequence[int], since: int, now: int) -> None:
+        """Record how long these took, all with one look: they shared a buffer."""
+        began = int((self._started or 0.0) * 1e9)
+        self._latency.record(now - since, len(numbers), after_ns=since - began, done=numbers[0] - 1)
+
+    def _refused(self, numbers: Sequence[int], since: int) -> None:
         """Take a nack: try again after a pause, until the deadline."""
         now = time.monotonic()
         self.outcomes.nack(numbers)
         if self._refusing_since is None:
             self._refusing_since = now
         if now - self._refusing_since < NACK_DEADLINE_S:
-            self._again.append((now + _NACK_PAUSE_S, numbers))
+            self._again.append((now + _NACK_PAUSE_S, numbers, since))
 
     def _report(self) -> Iterator[Progress]:
         done, every = len(self.outcomes.acked), self.task.progress_every

@@ -115,21 +115,27 @@ def test_a_confirm_without_its_end_mark_is_refused() -> None:
 
 
 class Model:
-    """The same with one dictionary entry for each open publish."""
+    """The same with one dictionary entry for each open publish: (number, since when)."""
 
     def __init__(self) -> None:
-        self.open: dict[int, int] = {}
+        self.open: dict[int, tuple[int, int]] = {}
         self.next = 1
 
-    def sent(self, numbers: Sequence[int]) -> None:
+    def sent(self, numbers: Sequence[int], since: int) -> None:
         for n in numbers:
-            self.open[self.next] = n
+            self.open[self.next] = (n, since)
             self.next += 1
 
-    def settle(self, confirms: Confirms) -> list[int]:
+    def settle(self, confirms: Confirms) -> list[tuple[int, int]]:
         tags = [tag for tag in self.open if tag <= confirms.up_to]
         tags += [t for t in dict.fromkeys(confirms.singles) if t in self.open and t not in tags]
         return [self.open.pop(tag) for tag in tags]
+
+
+def flat(found: list[tuple[Sequence[int], int]]) -> list[tuple[int, int]]:
+    """Return each number with its time."""
+    assert all(numbers for numbers, _ in found)
+    return [(n, since) for numbers, since in found for n in numbers]
 
 
 NUMBERS = st.lists(st.integers(1, 99), max_size=9) | st.builds(
@@ -144,12 +150,15 @@ STEPS = st.lists(
 
 @given(STEPS)
 def test_unconfirmed_agrees_with_a_dictionary(steps: list[object]) -> None:
-    """Sent, confirmed in any order, twice or all at once: each number is answered once."""
+    """Sent, confirmed in any order, twice or all at once: each number is answered once.
+
+    And with the time that it was sent with.
+    """
     unconfirmed, model = Unconfirmed(), Model()
-    for step in steps:
+    for since, step in enumerate(steps):
         if not isinstance(step, tuple):
-            unconfirmed.sent(step)  # type: ignore[arg-type]
-            model.sent(step)  # type: ignore[arg-type]
+            unconfirmed.sent(step, since)  # type: ignore[arg-type]
+            model.sent(step, since)  # type: ignore[arg-type]
             continue
         up_to, singles = step
         if singles == ["lowest"]:  # what a broker mostly does: one by one, in order
@@ -163,9 +172,8 @@ def test_unconfirmed_agrees_with_a_dictionary(steps: list[object]) -> None:
                 unconfirmed.settle(confirms)
             assert unconfirmed.left() == before
             continue
-        found = [n for numbers in unconfirmed.settle(confirms) for n in numbers]
-        assert found == model.settle(confirms)
-        assert unconfirmed.left() == list(model.open.values())
+        assert flat(unconfirmed.settle(confirms)) == model.settle(confirms)
+        assert flat(unconfirmed.left()) == list(model.open.values())
         assert len(unconfirmed) == len(model.open)
 
 
@@ -173,7 +181,7 @@ def test_answered_tags_are_forgotten() -> None:
     """What is kept does not grow with the run."""
     unconfirmed = Unconfirmed()
     for start in range(1, 2001, 100):
-        unconfirmed.sent(range(start, start + 100))
+        unconfirmed.sent(range(start, start + 100), 7)
         for tag in range(start + 99, start - 1, -1):
             unconfirmed.settle(Confirms(1, False, 0, [tag]))
     assert len(unconfirmed) == 0
@@ -184,35 +192,51 @@ def test_answered_tags_are_forgotten() -> None:
 def test_tags_answered_out_of_order_are_forgotten_with_a_multiple() -> None:
     """A later confirm of all up to a tag covers them."""
     unconfirmed = Unconfirmed()
-    unconfirmed.sent(range(1, 10))
+    unconfirmed.sent(range(1, 10), 7)
     unconfirmed.settle(Confirms(1, False, 0, [3, 5]))
-    assert unconfirmed.settle(Confirms(1, False, 6, [])) == [[1, 2, 4, 6]]
+    assert unconfirmed.settle(Confirms(1, False, 6, [])) == [([1, 2, 4, 6], 7)]
     assert not unconfirmed._settled
-    assert unconfirmed.left() == [7, 8, 9]
+    assert unconfirmed.left() == [([7, 8, 9], 7)]
 
 
 @pytest.mark.parametrize("confirms", [(0, [4]), (4, []), (0, [1, 2, 3, 4]), (2, [3, 9])])
 def test_a_tag_that_was_never_given_out_is_refused(confirms: tuple[int, list[int]]) -> None:
     """And nothing of that confirm is taken."""
     unconfirmed = Unconfirmed()
-    unconfirmed.sent(range(11, 14))
+    unconfirmed.sent(range(11, 14), 7)
     with pytest.raises(RemoteProtocolError):
         unconfirmed.settle(Confirms(1, False, *confirms))
-    assert unconfirmed.left() == [11, 12, 13]
+    assert unconfirmed.left() == [([11, 12, 13], 7)]
 
 
 def test_tags_that_only_look_like_a_row_are_taken_one_by_one() -> None:
     """First and last fit, one between them came twice and one is missing."""
     unconfirmed = Unconfirmed()
-    unconfirmed.sent(range(11, 20))
-    assert unconfirmed.settle(Confirms(1, False, 0, [1, 1, 3])) == [[11, 13]]
-    assert unconfirmed.left() == [12, 14, 15, 16, 17, 18, 19]
+    unconfirmed.sent(range(11, 20), 7)
+    assert unconfirmed.settle(Confirms(1, False, 0, [1, 1, 3])) == [([11, 13], 7)]
+    assert unconfirmed.left() == [([12, 14, 15, 16, 17, 18, 19], 7)]
 
 
 def test_a_range_is_answered_as_a_range() -> None:
     """The usual case stays cheap: no list of numbers is made."""
     unconfirmed = Unconfirmed()
-    unconfirmed.sent(range(11, 21))
-    assert unconfirmed.settle(Confirms(1, False, 4, [])) == [range(11, 15)]
-    assert unconfirmed.settle(Confirms(1, False, 0, [5, 6])) == [range(15, 17)]
-    assert unconfirmed.left() == [17, 18, 19, 20]
+    unconfirmed.sent(range(11, 21), 7)
+    assert unconfirmed.settle(Confirms(1, False, 4, [])) == [(range(11, 15), 7)]
+    assert unconfirmed.settle(Confirms(1, False, 0, [5, 6])) == [(range(15, 17), 7)]
+    assert unconfirmed.left() == [([17, 18, 19, 20], 7)]
+
+
+def test_the_time_comes_back_for_each_buffer() -> None:
+    """One entry for each buffer that a confirm answers, and none is lost over several confirms."""
+    unconfirmed = Unconfirmed()
+    unconfirmed.sent(range(1, 4), 70)
+    unconfirmed.sent(range(4, 6), 80)
+    unconfirmed.sent([9, 7], 90)
+    assert unconfirmed.settle(Confirms(1, False, 0, [2, 3, 5, 7])) == [
+        ([2, 3], 70),
+        ([5], 80),
+        ([7], 90),
+    ]
+    assert unconfirmed.left() == [([1], 70), ([4], 80), ([9], 90)]
+    assert unconfirmed.settle(Confirms(1, False, 6, [])) == [([1], 70), ([4], 80), ([9], 90)]
+    assert unconfirmed.left() == []

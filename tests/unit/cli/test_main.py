@@ -80,7 +80,7 @@ def test_only_the_command_that_runs_is_imported(monkeypatch: pytest.MonkeyPatch)
 
 
 BUILT = [name for name in main.COMMANDS if importlib.util.find_spec(f"rabbitproof.cli.{name}")]
-HEAVY = ("httpx", "textual", "rich", "tkinter", "asyncio")
+HEAVY = ("httpx", "textual", "rich", "tkinter", "asyncio", "hdrh")
 
 
 @pytest.mark.parametrize(

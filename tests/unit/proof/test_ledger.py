@@ -213,6 +213,18 @@ def test_receipts_count_like_a_loop(
         assert set(mine.seen) == {n for s, n in whole if s == source}
 
 
+@given(EVENTS, st.sampled_from(SOURCES), NUMBERS | st.lists(st.integers(1, 60), max_size=9))
+def test_what_is_lacking_is_what_would_be_new(
+    events: list[tuple[Source, Sequence[int], str]], source: Source, numbers: Sequence[int]
+) -> None:
+    """None of it came in any state, and none of it twice."""
+    mine = play(events).of(source)
+    known = set(mine.known)
+    lacking = len(set(numbers)) == len(numbers) and known.isdisjoint(numbers)
+    assert mine.lacks(numbers) is lacking
+    assert set(mine.known) == known
+
+
 @given(st.lists(EVENTS, max_size=4), st.randoms(use_true_random=False))
 def test_uniting_receipts_does_not_depend_on_the_order(
     parts: list[list[tuple[Source, Sequence[int], str]]], random: object

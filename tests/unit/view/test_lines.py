@@ -109,3 +109,46 @@ def test_a_pace_that_is_not_known_is_not_made_up() -> None:
     event = Advanced(1, 10, mark=True)
     assert lines.pace(event) == "published 1/10, 0 msg/s, ? s left"
     assert lines.pace(replace(event, blocked="memory")) == "published 1/10, blocked by the broker"
+
+
+FAST = {
+    "count": 9_500, "p50": 1.214, "p90": 2.05, "p99": 33.44, "p99_9": 512.7, "p99_99": 1_800.4,
+    "max": 2_041.5, "negative": 0, "warm_up_left_out": 500,
+}  # fmt: skip
+
+
+def test_a_latency_is_one_line() -> None:
+    """About three digits of each figure, and what was left out."""
+    assert lines.latency("confirm", FAST) == (
+        "confirm latency ms: p50=1.21 p90=2.05 p99=33.4 p99.9=513 max=2,042 "
+        "(9,500 messages; 500 of the warm-up left out)"
+    )
+
+
+def test_a_latency_says_what_is_odd_about_it() -> None:
+    """Clocks that were set or are two; and nothing where nothing is odd."""
+    odd = FAST | {"negative": 3, "clocks": "different hosts: and so on", "live": True}
+    assert lines.latency("end-to-end", odd).endswith(
+        "(9,500 messages; 500 of the warm-up left out; 3 came before they were sent: a clock was "
+        "set; different hosts: and so on)"
+    )
+    late = lines.latency("end-to-end", FAST | {"clocks": "one host", "live": False})
+    assert late.endswith("warm-up left out; with the time before the consumer came)")
+    plain = FAST | {"warm_up_left_out": 0, "clocks": "one host", "p50": 0.0421}
+    line = lines.latency("end-to-end", plain)
+    assert line.endswith("(9,500 messages)")
+    assert " p50=0.042 " in line
+
+
+def test_a_latency_that_nobody_has_is_not_made_up() -> None:
+    nothing = FAST | {"count": 0, "p50": None, "max": None}
+    assert lines.latency("confirm", nothing) == "confirm latency ms: none was measured"
+
+
+def test_an_end_has_its_latency_by_kind() -> None:
+    """A producer's is to the confirm, a consumer's from end to end; None without confirms."""
+    assert lines.as_object(SENT)["latency_ms"] == {"confirm": None}
+    assert lines.as_object(replace(SENT, latency=FAST))["latency_ms"] == {"confirm": FAST}
+    taken = lines.as_object(replace(TAKEN, latency=FAST))
+    assert taken["latency_ms"] == {"end_to_end": FAST}
+    assert "latency" not in taken

@@ -1,13 +1,15 @@
-"""What a producer decides by itself: how long to sleep."""
+"""What a producer decides by itself: what is due, how long to sleep, since when it counts."""
 
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from rabbitproof.amqp.confirms import Confirms
+from rabbitproof.errors import ConnectionLost
 from rabbitproof.identity import Source
 from rabbitproof.model import Queue, Topology
 from rabbitproof.work import produce
@@ -61,11 +63,176 @@ def confirm(sending: produce.Producer, up_to: int, *, nack: bool = False) -> Non
     sending._take(Confirms(1, nack, up_to, []))
 
 
-def fill(sending: produce.Producer) -> list[bytes]:
-    """Let it send what it may; return the buffers."""
-    sending._open.sent.clear()  # type: ignore[attr-defined]
+def fill(sending: produce.Producer) -> list[tuple[range, int]]:
+    """Let it send what it may; return the buffers as (numbers, since when)."""
+    buffers: list[tuple[range, int]] = []
+    sent = sending._unconfirmed.sent
+    kept = _Spy(sending._unconfirmed, sent, buffers)
+    sending._unconfirmed = kept  # type: ignore[assignment]
     sending._fill(sending._open)
-    return list(sending._open.sent)  # type: ignore[attr-defined]
+    sending._unconfirmed = kept.real
+    return buffers
+
+
+class _Spy:
+    """Notes what is sent on the way to the real thing."""
+
+    def __init__(self, real: Any, sent: Any, buffers: list[Any]) -> None:
+        self.real, self._sent, self._buffers = real, sent, buffers
+
+    def __len__(self) -> int:
+        return len(self.real)
+
+    def sent(self, numbers: Any, since: int) -> None:
+        self._buffers.append((numbers, since))
+        self._sent(numbers, since)
+
+
+# --- from when a message counts ------------------------------------------------------------------
+
+
+def test_with_a_rate_a_message_counts_from_when_it_was_due(clock: list[int]) -> None:
+    """At 1,000 a second, 12.5 ms after the start 13 are due, each a millisecond after the last."""
+    sending = producer(100, rate=1_000)
+    start = clock[0]
+    clock[0] += 12_500_000
+    buffers = fill(sending)
+    assert [list(numbers) for numbers, _ in buffers] == [[n] for n in range(1, 14)]
+    assert [since - start for _, since in buffers] == pytest.approx(
+        [n * MS for n in range(13)], abs=1000
+    )
+
+
+def test_what_is_due_within_a_fifth_of_a_millisecond_shares_a_buffer(clock: list[int]) -> None:
+    """At 20,000 a second that is four messages, counted from the first of them."""
+    sending = producer(100, rate=20_000)
+    start = clock[0]
+    clock[0] += MS + 1_000
+    buffers = fill(sending)
+    assert [len(numbers) for numbers, _ in buffers] == [4, 4, 4, 4, 4, 1]
+    assert [since - start for _, since in buffers] == pytest.approx(
+        [0, 0.2 * MS, 0.4 * MS, 0.6 * MS, 0.8 * MS, MS], abs=1000
+    )
+
+
+def test_what_piled_up_shares_a_buffer_for_a_hundredth_of_the_time(clock: list[int]) -> None:
+    """Late by 2 s, messages are sent together that were due within 20 ms: 1 % of what they took."""
+    sending = producer(100_000, rate=20_000)
+    start = clock[0]
+    clock[0] += 2_000 * MS
+    first, second, *rest = fill(sending)
+    assert (first[1] - start, len(first[0])) == (0, 400)
+    assert len(second[0]) == pytest.approx(396, abs=1)
+    buffers = [first, second, *rest]
+    for (_, since), (_, after) in pairwise(buffers):
+        late = clock[0] - since
+        assert after - since <= max(0.2 * MS, late / 100) + 1000
+
+
+def test_without_a_rate_a_message_counts_from_when_it_was_encoded(clock: list[int]) -> None:
+    sending = producer(700)
+    assert fill(sending) == [(range(1, 501), clock[0]), (range(501, 701), clock[0])]
+
+
+def test_latency_runs_to_the_confirm(clock: list[int]) -> None:
+    """All that one confirm answers, by when its buffer was sent."""
+    sending = producer(500)
+    fill(sending)
+    clock[0] += 7 * MS
+    confirm(sending, 450)
+    clock[0] += 2 * MS
+    confirm(sending, 500)
+    found = sending.summary().latency
+    assert found is not None
+    assert (found["count"], found["warm_up_left_out"]) == (475, 25)
+    assert found["p50"] == pytest.approx(7, rel=1e-3)
+    assert found["p99"] == found["max"] == 9.0
+
+
+def test_the_warm_up_is_left_out(clock: list[int]) -> None:
+    """The first 5 %: of 2,000 messages 100, by whole buffers."""
+    sending = producer(2_000, rate=20_000)
+    for _ in range(10):
+        clock[0] += 10 * MS
+        fill(sending)
+        confirm(sending, sending._unconfirmed._next - 1)
+    found = sending.summary().latency
+    assert found is not None
+    assert found["count"] + found["warm_up_left_out"] == 2_000
+    assert found["warm_up_left_out"] == 100
+
+
+def test_a_nacked_message_counts_until_its_confirm(clock: list[int]) -> None:
+    """From when it was sent first."""
+    sending = producer(1)
+    fill(sending)
+    clock[0] += 5 * MS
+    confirm(sending, 1, nack=True)
+    clock[0] += 1_000 * MS
+    ((numbers, _),) = fill(sending)
+    assert list(numbers) == [1]
+    clock[0] += 2 * MS
+    confirm(sending, 2)
+    found = sending.summary().latency
+    assert found is not None
+    assert (found["count"], found["max"]) == (1, 1_007.0)
+
+
+def test_what_is_sent_again_counts_from_the_first_time(clock: list[int]) -> None:
+    """After a broken connection, by buffers as they were sent first."""
+    sending = producer(30, rate=1_000)
+    start = clock[0]
+    clock[0] += 9_500_000
+    fill(sending)
+    confirm(sending, 4)
+    clock[0] += 3_000 * MS
+    for _ in sending._recover(ConnectionLost()):
+        pass
+    again = fill(sending)[:6]
+    assert [list(numbers) for numbers, _ in again] == [[n] for n in range(5, 11)]
+    assert [since - start for _, since in again] == pytest.approx(
+        [n * MS for n in range(4, 10)], abs=1000
+    )
+    confirm(sending, 6)
+    found = sending.summary().latency
+    assert found is not None
+    assert found["max"] == pytest.approx(3_009.5 - 4, rel=1e-3)
+
+
+def test_without_confirms_there_is_no_latency(clock: list[int]) -> None:
+    sending = producer(10, confirms=False)
+    fill(sending)
+    assert sending.summary().latency is None
+
+
+@pytest.mark.parametrize("jump_ms", [0, 5_000, -5_000])
+def test_the_header_follows_a_clock_that_was_set(
+    clock: list[int], monkeypatch: pytest.MonkeyPatch, jump_ms: int
+) -> None:
+    """What is due now says the time of now, by the clock that a consumer compares it with."""
+    stamps: list[int] = []
+    sending = producer(100, rate=1_000)
+    real = sending._publishes.encode
+
+    class Noting:
+        size = staticmethod(sending._publishes.size)
+
+        @staticmethod
+        def encode(numbers: Any, *, sent_ns: int) -> bytes:
+            stamps.append(sent_ns)
+            return real(numbers, sent_ns=sent_ns)
+
+    sending._publishes = Noting()  # type: ignore[assignment]
+    clock[0] += 10 * MS + 1_000
+    wall = clock[0] + 10**18 + jump_ms * MS
+    monkeypatch.setattr(produce.time, "time_ns", lambda: wall)
+    fill(sending)
+    assert [wall - stamp for stamp in stamps] == pytest.approx(
+        [n * MS + 1_000 for n in range(10, -1, -1)], abs=1000
+    )
+
+
+# --- how long nothing has to be done -------------------------------------------------------------
 
 
 @pytest.mark.parametrize("rate", [None, 100_000.0])
