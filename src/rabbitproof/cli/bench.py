@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 app = new_app()
 
 OUT = Path("bench-results")
-QUICK_COUNT, QUICK_ROUNDS = 30_000, 1
+QUICK_COUNT, QUICK_ROUNDS = 20_000, 1
 QUICK_CLIENTS = "ceiling,rabbitproof,pika,java"
 QUICK_TOPOLOGIES = "lazy,quorum"
 
