@@ -194,6 +194,8 @@ class Receipts:
         """Say whether none of these came before, and none stands here twice."""
         if isinstance(numbers, range) and numbers.step == 1:
             return not self.known.range_cardinality(numbers.start, numbers.stop)
+        if not numbers:  # of an empty range with a step, pyroaring makes an error
+            return True
         coming = BitMap(numbers)
         return len(coming) == len(numbers) and self.known.isdisjoint(coming)
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pyroaring import BitMap
 
@@ -213,6 +213,7 @@ def test_receipts_count_like_a_loop(
         assert set(mine.seen) == {n for s, n in whole if s == source}
 
 
+@example([], SOURCES[0], range(1, 1, -1))
 @given(EVENTS, st.sampled_from(SOURCES), NUMBERS | st.lists(st.integers(1, 60), max_size=9))
 def test_what_is_lacking_is_what_would_be_new(
     events: list[tuple[Source, Sequence[int], str]], source: Source, numbers: Sequence[int]
