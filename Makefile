@@ -20,7 +20,7 @@ LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --no-emit-in
 	--custom-compile-command "make lock" pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench pictures lock clean
+.PHONY: help demo test test-all check bench pictures lock clean
 
 help:  ## list these commands
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,7 +35,10 @@ demo: $(VENV)/.runtime  ## prove with 10,000 messages that a private RabbitMQ lo
 	@echo "  $(BIN)/python src/consumer.py --expect 10000 and out again; then kill -9 something"
 	@echo "  README.md                                    says the rest"
 
-test: $(VENV)/.dev  ## run every test, two at a time
+test: $(VENV)/.dev  ## run the tests, two at a time, but for those that take long
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+test-all: $(VENV)/.dev  ## run every test, the long ones too
 	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: $(VENV)/.dev  ## check style, types, imports and pinned versions

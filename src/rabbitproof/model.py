@@ -192,6 +192,19 @@ class QueueVerdict:
     """Why order was not checked, when it was not."""
     left_in_queue: int | None
     """Messages that the broker still counts; None when it could not be asked."""
+    lost_head: int = 0
+    """Of the lost: before the first number that was seen, of each producer."""
+    lost_middle: int = 0
+    lost_tail: int = 0
+    """Of the lost: behind the last number that was seen."""
+    nacked_delivered: int = 0
+    """Refused to the producer, because another queue refused it, and here all the same."""
+    returned_delivered: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+    """Copies that are gone for a known reason: ``expired``, ``maxlen``, ``delivery_limit``,
+    ``rejected``, ``purged``."""
+    residue: int = 0
+    """Confirmed copies less those seen, left, dropped with a reason, lost and undecided."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +224,34 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class FaultRecord:
+    """Something that was broken on purpose, and what shows that it really broke."""
+
+    name: str
+    at_s: float
+    """Seconds after the first publish."""
+    fired: bool
+    evidence: str
+    """What was seen of it; a whole sentence."""
+    until_s: float | None = None
+    """When it was over; None for what has no length."""
+    in_flight: int | None = None
+    """Unconfirmed messages at that moment; None when nobody could tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """A figure over time."""
+
+    name: str
+    """Such as ``confirmed``, ``received`` or ``work.queue ready``."""
+    unit: str
+    """``msg/s`` or ``messages``."""
+    points: tuple[tuple[float, float], ...]
+    """Seconds after the first publish, value."""
+
+
+@dataclass(frozen=True, slots=True)
 class TrialResult:
     """A scenario carried out."""
 
@@ -225,6 +266,20 @@ class TrialResult:
     """Versions and topology, ready for JSON."""
     latency: dict[str, Any] = field(default_factory=dict)
     """In milliseconds: ``confirm`` of the producer, ``end_to_end`` of the work queue's consumer."""
+    title: str = ""
+    teaches: str = ""
+    safe: bool = True
+    """False: it loses by design, and a FAIL was expected."""
+    started: str = ""
+    """When it began, ISO 8601 with the offset from UTC."""
+    command: str = ""
+    """What to type to repeat it; no password in it."""
+    faults: tuple[FaultRecord, ...] = ()
+    series: tuple[Series, ...] = ()
+    curves: dict[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
+    """Per latency: percentile (0 to 100) and milliseconds."""
+    not_tested: tuple[str, ...] = ()
+    """What this says nothing about. Whole sentences."""
 
 
 # --- bench ------------------------------------------------------------------------------------

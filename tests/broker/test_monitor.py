@@ -60,6 +60,7 @@ def test_the_depth_shown_is_that_of_rabbitmqctl(node: Any, vhost: Any, eyes: Mon
             assert {name: [str(r), str(u)] for name, (r, u) in depths.items()} == rows
 
 
+@pytest.mark.slow  # half a minute of traffic
 def test_the_rate_shown_is_that_of_the_messages_moved(vhost: Any, eyes: Monitor) -> None:
     """At 200 messages a second, each of the rates shown over 30 s is within 10 % in the mean."""
     task = producer(vhost.url, 200 * 52, rate=200.0)
