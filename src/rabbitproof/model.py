@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 QueueType = Literal["classic", "quorum", "stream"]
 
@@ -21,6 +24,10 @@ class Queue:
     durable: bool = False
     lazy: bool = False
     """Ask for x-queue-mode=lazy, where the broker's release still knows it."""
+    bound: bool = True
+    """False: nothing binds it to the exchange, by design or to show what comes of it."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Further arguments, such as x-message-ttl."""
 
     def arguments(self, *, lazy_works: bool) -> dict[str, Any]:
         """Return the arguments to declare it with."""
@@ -29,7 +36,7 @@ class Queue:
             out["x-queue-type"] = self.kind
         if self.lazy and lazy_works:
             out["x-queue-mode"] = "lazy"
-        return out
+        return out | dict(self.extra)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +47,8 @@ class Topology:
     routing_key: str
     work: Queue
     audit: Queue | None = None
+    dead: Queue | None = None
+    """Where dead letters of the others go; no copy of what is published goes there."""
 
     @property
     def queues(self) -> tuple[Queue, ...]:

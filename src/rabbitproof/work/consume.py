@@ -80,7 +80,8 @@ class Task:
     """Seconds without a message after which to stop; not counted while disconnected."""
     lazy: bool = False
     """How to create the queue if it is missing."""
-    answer: Literal["ack", "requeue", "reject"] = "ack"
+    answer: Literal["ack", "requeue", "reject", "none"] = "ack"
+    """``none``: the broker forgets a message when it has sent it, whether or not it arrives."""
     progress_every: int = 10_000
     show_all: bool = False
     stream_offset: str | None = None
@@ -209,7 +210,10 @@ class Consumer:
         connection.call(
             channel,
             methods.BasicConsume(
-                queue=task.queue, consumer_tag=task.name[:200], arguments=arguments
+                queue=task.queue,
+                consumer_tag=task.name[:200],
+                no_ack=task.answer == "none",
+                arguments=arguments,
             ),
         )
         self._channel, self._pending = channel, _Unanswered()
@@ -421,7 +425,7 @@ class Consumer:
         tag, connection = self._pending.last_tag, self._open
         if self.task.answer == "ack":
             connection.tell(self._channel, commands.Basic.Ack(tag, multiple=True))
-        else:
+        elif self.task.answer != "none":
             connection.tell(
                 self._channel,
                 commands.Basic.Nack(tag, multiple=True, requeue=self.task.answer == "requeue"),

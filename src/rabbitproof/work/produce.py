@@ -86,6 +86,13 @@ class Task:
     purge: bool = False
     declare: bool = True
     confirms: bool = True
+    mandatory: bool = True
+    """The broker has to return what no queue took."""
+    nack_deadline_s: float = NACK_DEADLINE_S
+    """For how long nacked messages are tried again; 0 for not at all."""
+    send_again: int = 0
+    """So many messages, from the first, are sent a second time, as by a program that does not
+    look at its confirms."""
     progress_every: int = 10_000
     give_up_s: float = GIVE_UP_S
 
@@ -111,6 +118,7 @@ class Producer:
         self._started: float | None = None
         self._latency = RunLatency(task.count)
         self._cpu = Cpu()
+        self._second_time = range(1, task.send_again + 1)
         self._last_answer = 0.0
         self._marked = 0
         self._blocked: str | None = None
@@ -162,6 +170,11 @@ class Producer:
             latency=self._latency.summary() if task.confirms else None,
         )
 
+    @property
+    def in_flight(self) -> int:
+        """Published, and no answer has come yet."""
+        return len(self._unconfirmed)
+
     # --- before and after ---
 
     def _prepare(self) -> Iterator[Progress]:
@@ -192,6 +205,7 @@ class Producer:
                 headers={"producer_id": task.sender, HOST_HEADER: task.host},
                 frame_max=connection.frame_max,
                 persistent=task.persistent,
+                mandatory=task.mandatory,
             )
         )
 
@@ -228,6 +242,9 @@ class Producer:
         """Send and take answers until every message has its outcome."""
         connection = self._open
         while self._fresh or self._again or self._unconfirmed or connection.backlog:
+            if self._second_time and not self._fresh:
+                self._again.append((0.0, self._second_time, time.monotonic_ns()))
+                self._second_time = range(0)
             self._fill(connection)
             for event in connection.wait(self._patience()):
                 self._take(event)
@@ -340,7 +357,7 @@ class Producer:
         self.outcomes.nack(numbers)
         if self._refusing_since is None:
             self._refusing_since = now
-        if now - self._refusing_since < NACK_DEADLINE_S:
+        if now - self._refusing_since < self.task.nack_deadline_s:
             self._again.append((now + _NACK_PAUSE_S, numbers, since))
 
     def _report(self) -> Iterator[Progress]:

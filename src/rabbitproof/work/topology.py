@@ -102,14 +102,22 @@ def declare(connection: Connection, channel: int, topology: Topology) -> Iterato
         )
     except PreconditionFailed as error:
         raise _inequivalent(error, topology.exchange) from None
+    if topology.dead is not None:
+        declare_queue(connection, channel, topology.dead)
     for queue in topology.queues:
         declare_queue(connection, channel, queue)
-        connection.call(
-            channel,
-            methods.QueueBind(
-                queue=queue.name, exchange=topology.exchange, routing_key=topology.routing_key
-            ),
-        )
+        if queue.bound:
+            bind(connection, channel, topology, queue)
+
+
+def bind(connection: Connection, channel: int, topology: Topology, queue: Queue) -> None:
+    """Let a queue have a copy of what is published to the topology."""
+    connection.call(
+        channel,
+        methods.QueueBind(
+            queue=queue.name, exchange=topology.exchange, routing_key=topology.routing_key
+        ),
+    )
 
 
 def declare_queue(connection: Connection, channel: int, queue: Queue) -> None:
@@ -185,14 +193,7 @@ def purge(connection: Connection, channel: int, topology: Topology) -> Iterator[
             count = message_count(connection, channel, queue.name)
             connection.call(channel, methods.QueueDelete(queue=queue.name))
             declare_queue(connection, channel, queue)
-            connection.call(
-                channel,
-                methods.QueueBind(
-                    queue=queue.name,
-                    exchange=topology.exchange,
-                    routing_key=topology.routing_key,
-                ),
-            )
+            bind(connection, channel, topology, queue)
         else:
             answer = connection.call(channel, methods.QueuePurge(queue=queue.name))
             count = answer.message_count or 0
