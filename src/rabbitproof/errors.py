@@ -25,6 +25,8 @@
     ├── NodeError                   a private node could not be provided
     │   ├── InstallError              no RabbitMQ here, and it could not be fetched
     │   └── NodeFailed                RabbitMQ is here but the node did not start
+    ├── LedgerFailed                a ledger could not be written or read
+    │   └── LedgerEmpty               ... it does not even say who wrote it
     └── BenchFailed                 a client that is compared could not be measured
 
 Rules: an error's text is a sentence, and it ends in what to do. A class's docstring is the
@@ -136,6 +138,14 @@ class InstallError(NodeError):
 
 class NodeFailed(NodeError):
     """The private RabbitMQ node did not start; its log says why."""
+
+
+class LedgerFailed(RabbitproofError):
+    """The ledger could not be written, so nothing more was done; make room and run this again."""
+
+
+class LedgerEmpty(LedgerFailed):
+    """The ledger is empty: its writer ended before anything was recorded; copy it again."""
 
 
 class BenchFailed(RabbitproofError):

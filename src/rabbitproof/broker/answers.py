@@ -40,6 +40,10 @@ class QueueInfo:
     unacked: int | None
     consumers: int | None
     state: str
+    policy: str = ""
+    """The name of the policy that applies; empty for none."""
+    policy_definition: dict[str, Any] = field(default_factory=dict, hash=False)
+    """What that policy and the operator's make of it together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +130,8 @@ def read_queue(answer: dict[str, Any]) -> QueueInfo:
         unacked=_count(answer, "messages_unacknowledged"),
         consumers=_count(answer, "consumers"),
         state=_text(answer, "state"),
+        policy=_text(answer, "policy"),
+        policy_definition=_mapping(answer, "effective_policy_definition"),
     )
 
 

@@ -14,9 +14,9 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from rabbitproof.address import Address, Tls, bracketed, is_local, management_url, parse
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 URL_VARIABLE = "RABBITMQ_URL"
 MANAGEMENT_VARIABLE = "RABBITMQ_MANAGEMENT_URL"
+
+API_PATIENCE_S = 3.0
+"""Seconds for a request to the Management API by who would like to know and can do without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,55 @@ class Connection:
 
     addresses: tuple[Address, ...]
     api: Api
+    given: frozenset[str] = frozenset()
+    """The names of the ``Flags`` that were given, not taken from the environment or defaults."""
+
+    def for_ledger(self) -> dict[str, Any]:
+        """Return it without passwords, to be written down."""
+        return {
+            "addresses": [
+                {name: value for name, value in asdict(one).items() if name != "password"}
+                for one in self.addresses
+            ],
+            "management_url": self.api.url,
+        }
+
+    def as_before(self, ledger: dict[str, Any]) -> Connection:
+        """Return the connection that a ledger had, with our passwords.
+
+        What was given says more than the ledger: the broker may have another address now.
+        Raise ``UsageError`` when no password is known for the login.
+        """
+        if self.given & {"url", "host", "port", "vhost", "username"}:
+            return self
+        passwords = {one.username: one.password for one in self.addresses}
+        if {"password", "password_file"} & self.given:
+            passwords = dict.fromkeys(
+                [str(one["username"]) for one in ledger["addresses"]], self.addresses[0].password
+            )
+        addresses = []
+        for one in ledger["addresses"]:
+            username = str(one["username"])
+            if username not in passwords and username != "guest":
+                raise UsageError(
+                    f"A ledger holds no password, and none is known for {safe(username)}; give it "
+                    f"with --password-file, or in {URL_VARIABLE}."
+                )
+            tls = one["tls"]
+            addresses.append(
+                Address(
+                    host=str(one["host"]),
+                    port=int(one["port"]),
+                    vhost=str(one["vhost"]),
+                    username=username,
+                    password=passwords.get(username, "guest"),
+                    tls=None if tls is None else Tls(**tls),
+                )
+            )
+        first = addresses[0]
+        url = self.api.url if "management_url" in self.given else str(ledger["management_url"])
+        login = replace(first, tls=(first.tls or Tls()) if url.startswith("https:") else None)
+        return Connection(tuple(addresses), Api(url, login), self.given)
 
 
 def connection_from(
@@ -85,7 +137,8 @@ def connection_from(
 ) -> Connection:
     """Return what the options came to. Pass an empty ``environment`` to ignore it."""
     addresses = resolve(flags, environment, warn)
-    return Connection(addresses, management(flags, addresses, environment))
+    given = frozenset(one.name for one in fields(flags) if getattr(flags, one.name))
+    return Connection(addresses, management(flags, addresses, environment), given)
 
 
 def resolve(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import platform
+from contextlib import closing
 from typing import Annotated
 
 import typer
 
 from rabbitproof.cli import options
-from rabbitproof.cli.connection import Connection
+from rabbitproof.cli.connection import API_PATIENCE_S, Connection
 from rabbitproof.cli.exits import Exit
 from rabbitproof.cli.options import new_app, with_connection
 from rabbitproof.errors import RabbitproofError, UsageError
@@ -61,12 +62,14 @@ def consume(
             "--reject", help="Experiment: reject every message; it is dropped or dead-lettered."
         ),
     ] = False,
+    ledger: options.Ledger = None,
     as_json: options.Json = False,
 ) -> Exit:
     """Receive messages, check each one, and acknowledge it only after it was recorded."""
     from rabbitproof.amqp.connection import open_connection
     from rabbitproof.cli.show import Show
     from rabbitproof.work.consume import Consumer, Task
+    from rabbitproof.work.recorder import LedgerRecorder, Recorder
 
     if requeue and reject:
         raise UsageError("--requeue and --reject are two ways to answer a message; give one.")
@@ -86,9 +89,18 @@ def consume(
     )
     show = Show(name, as_json=as_json)
     client = f"RabbitMQ Consumer {name} ({platform.node()})"
-    consumer = Consumer(task, lambda: open_connection(connection.addresses, client))
+    recorder = Recorder()
+    if ledger is not None:
+        recorder = LedgerRecorder(
+            ledger,
+            vhost=connection.addresses[0].vhost,
+            open_api=lambda: connection.api.open(timeout=API_PATIENCE_S),
+            options=connection.for_ledger(),
+        )
+    consumer = Consumer(task, lambda: open_connection(connection.addresses, client), recorder)
     try:
-        show.all(consumer.run(), waiting=True)
+        with closing(consumer.run()) as progress:  # so that it ends in good order before we do
+            show.all(progress, waiting=True)
     except (KeyboardInterrupt, RabbitproofError):
         if consumer.began:
             end = consumer.summary()

@@ -71,6 +71,7 @@ _EXITS: dict[type[errors.RabbitproofError], Exit] = {
     errors.Overdue: Exit.UNREACHABLE,
     errors.ManagementError: Exit.UNREACHABLE,
     errors.NodeError: Exit.UNREACHABLE,
+    errors.LedgerFailed: Exit.UNKNOWN,
     errors.RabbitproofError: Exit.FAILED,
 }
 

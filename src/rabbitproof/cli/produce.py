@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import getpass
 import platform
-from typing import Annotated
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rabbitproof.cli import options
-from rabbitproof.cli.connection import Connection
-from rabbitproof.cli.exits import Exit
+from rabbitproof.cli.connection import API_PATIENCE_S, Connection, Flags
+from rabbitproof.cli.exits import Exit, note
 from rabbitproof.cli.options import new_app, with_connection
 from rabbitproof.errors import RabbitproofError, UsageError
+from rabbitproof.text import safe
+
+if TYPE_CHECKING:
+    from rabbitproof.proof.ledger import Outcomes
+    from rabbitproof.work.produce import Task
+    from rabbitproof.work.recorder import Recorder
 
 app = new_app()
 
@@ -76,14 +84,25 @@ def produce(
             "--no-declare", help="Publish into a topology that exists, whatever its settings."
         ),
     ] = False,
+    ledger: options.Ledger = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            "--resume",
+            metavar="DIR",
+            help="Finish the run whose producer died, from its ledger and with its options.",
+        ),
+    ] = None,
     as_json: options.Json = False,
+    context: typer.Context,
 ) -> Exit:
     """Send messages and account for every one: confirmed, nacked, returned or in doubt."""
-    from rabbitproof.amqp.connection import open_connection
-    from rabbitproof.cli.show import Show
     from rabbitproof.identity import MAX_NUMBER, Source, new_run
-    from rabbitproof.work.produce import Producer, Task
+    from rabbitproof.work.produce import Task
+    from rabbitproof.work.recorder import LedgerRecorder, Recorder
 
+    if resume is not None:
+        return _resume(resume, connection, context, as_json=as_json)
     if rate is not None and not 0 < rate < float("inf"):
         raise UsageError("--rate is messages a second and has to be above 0; leave it out for all.")
     if count > MAX_NUMBER:
@@ -114,22 +133,103 @@ def produce(
         confirms=not no_confirms,
         progress_every=progress_every,
     )
+    recorder = Recorder()
+    if ledger is not None:
+        recorder = LedgerRecorder(
+            ledger,
+            vhost=connection.addresses[0].vhost,
+            open_api=lambda: connection.api.open(timeout=API_PATIENCE_S),
+            options=connection.for_ledger(),
+        )
+    return _carry_out(task, connection, recorder, as_json=as_json)
+
+
+def _resume(folder: Path, connection: Connection, context: typer.Context, *, as_json: bool) -> Exit:
+    """Finish the one unfinished run in a folder."""
+    from rabbitproof.work import resume as work
+    from rabbitproof.work.recorder import LedgerRecorder
+
+    more = _given(context) - _WITH_RESUME
+    if more:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(more))
+        raise UsageError(f"--resume takes every option from the ledger; leave out {names}.")
+    record = work.unfinished(folder)
+    if record is None:
+        note(f"nothing to do: no producer's ledger in {safe(str(folder))} is unfinished.")
+        return Exit.DONE
+    task = work.task_of(record)
+    try:
+        here = connection.as_before(record.header.options)
+    except (KeyError, TypeError, ValueError):
+        raise UsageError(
+            "The ledger does not say where its broker is; give it with --url."
+        ) from None
+    outcomes = record.outcomes
+    if outcomes is None:
+        raise AssertionError("a producer's ledger has outcomes")
+    open_ends = len(outcomes.attempted) - len(outcomes.confirmed)
+    note(
+        f"resuming run {task.source.run}: {len(outcomes.confirmed)} of {task.count} messages are "
+        f"confirmed; {open_ends} that were sent without that are sent again."
+    )
+    for text in (work.elsewhere(record), record.torn):
+        if text:
+            note(text)
+    recorder = LedgerRecorder(
+        folder,
+        vhost=here.addresses[0].vhost,
+        open_api=lambda: here.api.open(timeout=API_PATIENCE_S),
+        options=here.for_ledger(),
+        resume=record,
+    )
+    return _carry_out(task, here, recorder, as_json=as_json, known=outcomes)
+
+
+_WITH_RESUME = frozenset({"resume", "as_json"}) | {one.name for one in fields(Flags)}
+"""What may be said beside ``--resume``: how to show it, and where the broker is now."""
+
+
+def _given(context: typer.Context) -> set[str]:
+    """Return the names of the parameters that were typed."""
+    return {
+        name
+        for name in context.params
+        if (source := context.get_parameter_source(name)) and source.name == "COMMANDLINE"
+    }
+
+
+def _carry_out(
+    task: Task,
+    connection: Connection,
+    recorder: Recorder,
+    *,
+    as_json: bool,
+    known: Outcomes | None = None,
+) -> Exit:
+    """Send what the task asks for and say how it ended."""
+    from rabbitproof.amqp.connection import open_connection
+    from rabbitproof.cli.show import Show
+    from rabbitproof.work.produce import Producer
+
     show = Show("producer", as_json=as_json)
-    if no_confirms:
+    if not task.confirms:
         show.note(
             "--no-confirms gives up the proof: what the broker loses now, nobody is told. "
             "Leave it out for anything that matters."
         )
     name = f"RabbitMQ Producer ({platform.node()})"
-    producer = Producer(task, lambda: open_connection(connection.addresses, name))
+    producer = Producer(
+        task, lambda: open_connection(connection.addresses, name), recorder, known=known
+    )
+    paced = task.rate is not None
     try:
         show.all(producer.run())
     except (KeyboardInterrupt, RabbitproofError):
         if producer.outcomes.attempted:
-            show.end(producer.summary(), latency=rate is not None)
+            show.end(producer.summary(), latency=paced)
         raise
     end = producer.summary()
-    show.end(end, latency=rate is not None)
+    show.end(end, latency=paced)
     if end.returned:
         show.note(
             f"{end.returned} messages were returned: no queue is bound to the exchange with the "

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from pyroaring import BitMap
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from rabbitproof.identity import Source
 
@@ -27,6 +27,19 @@ def add(numbers: Sequence[int], to: BitMap) -> None:
             to.add_range(numbers.start, numbers.stop)
     else:
         to.update(numbers)
+
+
+def runs(numbers: BitMap) -> Iterator[range]:
+    """Yield a set of numbers as ranges, from the lowest on."""
+    start = stop = 0
+    for n in numbers:
+        if n != stop:
+            if start != stop:
+                yield range(start, stop)
+            start = n
+        stop = n + 1
+    if start != stop:
+        yield range(start, stop)
 
 
 @dataclass(slots=True)
@@ -54,8 +67,11 @@ class Outcomes:
         add(numbers, self.attempted)
         if again:
             add(numbers, self.resent)
-            # The new attempt gets an answer of its own.
-            self.returned -= BitMap(numbers)
+            # The new attempt gets an answer of its own. A returned one was confirmed as well, and
+            # that was the answer to the old one.
+            coming = BitMap(numbers)
+            self.acked -= self.returned & coming
+            self.returned -= coming
 
     def confirm(self, numbers: Sequence[int]) -> None:
         """Note that the broker took responsibility for these."""
@@ -264,6 +280,14 @@ class QueueReceipts:
         if receipts is None:
             receipts = self.by_source[source] = Receipts()
         return receipts
+
+    def add_foreign(self) -> None:
+        """Count a message without an identity of ours."""
+        self.foreign += 1
+
+    def add_nameless(self) -> None:
+        """Count a message of ours, by its checksum header, whose id names nobody."""
+        self.corrupt_nameless += 1
 
     def unite(self, others: Iterable[QueueReceipts]) -> None:
         """Add what other consumers of the same queue received."""

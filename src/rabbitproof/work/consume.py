@@ -9,16 +9,17 @@ Yields progress, prints nothing. Refuses to know flags (``cli``) and bytes (``am
 
 from __future__ import annotations
 
+import contextlib
 import time
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Final
 
 from pamqp import commands
 
 from rabbitproof.amqp import methods
 from rabbitproof.amqp.deliveries import Batch, Delivery
 from rabbitproof.amqp.session import ConsumerCancelled, decode_header
-from rabbitproof.errors import ConnectionLost, ConsumerGone, NotFound
+from rabbitproof.errors import ConnectionLost, ConsumerGone, NotFound, RabbitproofError
 from rabbitproof.identity import (
     CHECKSUM_HEADER,
     HOST_HEADER,
@@ -36,9 +37,10 @@ from rabbitproof.work.arrivals import Arrivals
 from rabbitproof.work.cpu import Cpu
 from rabbitproof.work.inspect import foreign_sample, sample
 from rabbitproof.work.link import GIVE_UP_S, reopen
+from rabbitproof.work.recorder import Recorder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
     from typing import Literal
 
     from pamqp.common import FieldValue
@@ -108,6 +110,8 @@ class Consumer:
 
     task: Task
     connect: Callable[[], Connection]
+    recorder: Recorder = field(default_factory=Recorder)
+    """Keeps the ledger on disk, if anybody does."""
     receipts: QueueReceipts = field(default_factory=QueueReceipts)
     shared: bool = False
     """Another consumer was seen on the queue: a gap is no loss then."""
@@ -132,11 +136,12 @@ class Consumer:
     def __post_init__(self) -> None:
         self._arrivals = Arrivals(self.task.host, self.task.expect)
 
-    def run(self) -> Iterator[Progress]:
+    def run(self) -> Generator[Progress, None, None]:
         """Do all of it. Raises what can't be helped; what was received is in ``summary``."""
         try:
             self._connection = self.connect()
             yield from self._subscribe()
+            self.receipts = self.recorder.receipts(self._open, self.task, self.receipts)
             yield Started()
             self._started = self._active = self._acked = time.monotonic()
             self._arrivals.begin(time.time_ns())
@@ -150,9 +155,15 @@ class Consumer:
                     break
                 except ConnectionLost as failure:
                     yield from self._recover(failure)
+        except BaseException as error:
+            self.recorder.event("stopped", why=str(error) or type(error).__name__)
+            if isinstance(error, (KeyboardInterrupt, GeneratorExit)):
+                self._leave()
+            raise
         finally:
             if self._connection is not None:
                 self._connection.abandon()
+            self.recorder.close()
 
     def summary(self) -> Consumed:
         """Return what is known so far."""
@@ -223,6 +234,7 @@ class Consumer:
     def _recover(self, failure: ConnectionLost) -> Iterator[Progress]:
         """Connect and subscribe again; what was not acknowledged comes again."""
         self._open.abandon()
+        self.recorder.event("lost", why=str(failure))
 
         def again() -> Connection:
             self._connection = self.connect()
@@ -231,9 +243,10 @@ class Consumer:
             return self._connection
 
         self._connection = yield from reopen(failure, again, self.task.give_up_s)
+        self.recorder.event("connected")
         self._active = time.monotonic()
 
-    def _finish(self) -> None:
+    def _finish(self, *, interrupted: bool = False) -> None:
         """Stop consuming; what was prefetched beyond the end goes back to the queue."""
         connection = self._open
         self._answer()
@@ -241,8 +254,30 @@ class Consumer:
         found = wiring.look(connection, look, self.task.queue)
         self.shared = self.shared or (found.consumer_count or 0) > 1
         connection.call(self._channel, commands.Channel.Close(200, "done", 0, 0))
-        self.left = wiring.message_count(connection, look, self.task.queue)
+        found = wiring.look(connection, look, self.task.queue)
+        self.left = int(found.message_count or 0)
+        self._record_end(found.consumer_count, interrupted=interrupted)
         connection.close()
+
+    def _record_end(self, consumers: int | None, *, interrupted: bool = False) -> None:
+        """Have the ledger say that all is done, and what is left in the queue."""
+        queue = self.task.queue
+        self.recorder.end(
+            asdict(self.summary()),
+            counts={queue: self.left},
+            consumers={queue: consumers},
+            interrupted=interrupted,
+        )
+
+    def _leave(self) -> None:
+        """Somebody stopped it: end in good order all the same, if the ledger is to prove a drain.
+
+        What was recorded is acknowledged, what was not goes back to the queue before it is
+        counted.
+        """
+        if self.recorder.keeps and self._started is not None:
+            with contextlib.suppress(RabbitproofError):
+                self._finish(interrupted=True)
 
     @property
     def _open(self) -> Connection:
@@ -282,7 +317,12 @@ class Consumer:
             if self._pending.count >= quarter:
                 self._answer()
             self._watch_for_others()
+            self.recorder.round(self._figures)
             yield Advanced(self._consumed, task.expect, mark=False)
+
+    def _figures(self) -> dict[str, Any]:
+        """Return what is worth to be known over time."""
+        return {"received": self._deliveries, "distinct": self._consumed}
 
     def _watch_for_others(self) -> None:
         """While there is a gap, see whether another consumer has a part of the messages.
@@ -379,9 +419,9 @@ class Consumer:
         if identity is None:
             # With a right checksum somebody made it so; with a wrong one, the id was altered.
             if intact:
-                self.receipts.foreign += 1
+                self.receipts.add_foreign()
             else:
-                self.receipts.corrupt_nameless += 1
+                self.receipts.add_nameless()
             return 1
         receipts = self.receipts.of(identity.source)
         if not intact:
@@ -411,7 +451,7 @@ class Consumer:
                 sent=(when if isinstance(when, int) else 0, str(host).encode("utf-8", "replace")),
             )
         else:
-            self.receipts.foreign += 1
+            self.receipts.add_foreign()
             self._consumed += 1
         self._deliveries += 1
         self._pending.last_tag = delivery.delivery_tag
@@ -419,9 +459,10 @@ class Consumer:
         yield from self._show(before, delivery)
 
     def _answer(self) -> None:
-        """Acknowledge all that was recorded."""
+        """Acknowledge all that was recorded, once it will outlive this process."""
         if not self._pending.count:
             return
+        self.recorder.flush()
         tag, connection = self._pending.last_tag, self._open
         if self.task.answer == "ack":
             connection.tell(self._channel, commands.Basic.Ack(tag, multiple=True))

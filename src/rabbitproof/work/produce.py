@@ -13,8 +13,8 @@ import contextlib
 import json
 import time
 from collections import deque
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 from pamqp import commands
 
@@ -31,10 +31,11 @@ from rabbitproof.errors import (
 from rabbitproof.identity import HOST_HEADER, id_prefix, identify
 from rabbitproof.model import Advanced, Produced, Started
 from rabbitproof.proof.latency import RunLatency
-from rabbitproof.proof.ledger import Outcomes
+from rabbitproof.proof.ledger import Outcomes, runs
 from rabbitproof.work import topology as wiring
 from rabbitproof.work.cpu import Cpu
 from rabbitproof.work.link import GIVE_UP_S, reopen
+from rabbitproof.work.recorder import Recorder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -100,9 +101,18 @@ class Task:
 class Producer:
     """One producer's run. ``run`` does the work; ``summary`` may be asked at any time."""
 
-    def __init__(self, task: Task, connect: Callable[[], Connection]) -> None:
+    def __init__(
+        self,
+        task: Task,
+        connect: Callable[[], Connection],
+        recorder: Recorder | None = None,
+        *,
+        known: Outcomes | None = None,
+    ) -> None:
+        """Take a task; ``known`` is what an earlier process did of it, ``recorder`` keeps both."""
         self.task = task
-        self.outcomes = Outcomes(task.source, confirms=task.confirms)
+        self.outcomes = known or Outcomes(task.source, confirms=task.confirms)
+        self.recorder = recorder or Recorder()
         self.ready: int | None = None
         self._connect = connect
         self._connection: Connection | None = None
@@ -110,7 +120,9 @@ class Producer:
         self._body = _body(task)
         self._publishes: Publishes
         self._unconfirmed = Unconfirmed()
-        self._fresh = range(1, task.count + 1)
+        self._first = max(self.outcomes.attempted, default=0) + 1
+        """The number that is sent first."""
+        self._fresh = range(self._first, task.count + 1)
         """Not sent yet."""
         self._again: deque[tuple[float, Sequence[int], int]] = deque()
         """From when on (monotonic seconds), what is to be sent again, and since when it is due."""
@@ -130,6 +142,8 @@ class Producer:
             self._connection = self._connect()
             yield from self._prepare()
             self._begin()
+            self.outcomes = self.recorder.outcomes(self._open, self.task, self.outcomes)
+            self._take_up()
             yield Started()
             self._started = time.monotonic()
             self._cpu.begin()
@@ -143,12 +157,18 @@ class Producer:
             self._cpu.end()
             with contextlib.suppress(ConnectionLost):  # every outcome is known by now
                 self.ready = wiring.ready_count(self._open, self.task.topology.work.name)
+            self._record_end()
             self._open.close()
         except PreconditionFailed as refusal:
+            self.recorder.event("stopped", why=str(refusal))
             raise _explained(refusal) from None
+        except BaseException as error:
+            self.recorder.event("stopped", why=str(error) or type(error).__name__)
+            raise
         finally:
             if self._connection is not None:
                 self._connection.abandon()
+            self.recorder.close()
 
     def summary(self) -> Produced:
         """Return what is known of the outcome so far."""
@@ -209,9 +229,30 @@ class Producer:
             )
         )
 
+    def _take_up(self) -> None:
+        """Have all that an earlier process did not get confirmed sent again."""
+        outcomes, since = self.outcomes, time.monotonic_ns()
+        for numbers in runs(outcomes.attempted - outcomes.confirmed):
+            self._again.append((0.0, numbers, since))
+
+    def _record_end(self) -> None:
+        """Have the ledger say that all is done, and what the broker counts in the queues."""
+        if not self.recorder.keeps:
+            return
+        counts: dict[str, int | None] = {}
+        consumers: dict[str, int | None] = {}
+        for queue in self.task.topology.queues:
+            counts[queue.name], consumers[queue.name] = None, None
+            with contextlib.suppress(ConnectionLost):
+                counts[queue.name], consumers[queue.name] = wiring.end_count(
+                    self._open, queue, len(self.outcomes.confirmed)
+                )
+        self.recorder.end(asdict(self.summary()), counts=counts, consumers=consumers)
+
     def _recover(self, failure: ConnectionLost) -> Iterator[Progress]:
         """Connect again; what was open is sent again under the same ids."""
         self._open.abandon()
+        self.recorder.event("lost", why=str(failure), in_flight=len(self._unconfirmed))
         for numbers, since in reversed(self._unconfirmed.left()):
             self._again.appendleft((0.0, numbers, since))
         self._unconfirmed = Unconfirmed()
@@ -227,6 +268,7 @@ class Producer:
             return self._connection
 
         self._connection = yield from reopen(failure, again, self.task.give_up_s)
+        self.recorder.event("connected")
         self._blocked = None
         self._last_answer = time.monotonic()
 
@@ -248,6 +290,7 @@ class Producer:
             self._fill(connection)
             for event in connection.wait(self._patience()):
                 self._take(event)
+            self.recorder.round(self._figures)
             yield from self._report()
             self._check_deadline()
         if not self.task.confirms:
@@ -271,6 +314,15 @@ class Producer:
                 self._unconfirmed.sent(numbers, since)
             else:
                 self._last_answer = time.monotonic()
+
+    def _figures(self) -> dict[str, Any]:
+        """Return what is worth to be known over time."""
+        outcomes = self.outcomes
+        return {
+            "attempted": len(outcomes.attempted),
+            "confirmed": len(outcomes.acked),
+            "in_flight": len(self._unconfirmed),
+        }
 
     def _room(self) -> int:
         """Return how many more may be in flight.
@@ -299,7 +351,7 @@ class Producer:
         since = time.monotonic_ns()
         rate = self.task.rate
         if rate is not None:
-            now, began, sent = since / 1e9, self._started or 0.0, fresh[0] - 1
+            now, began, sent = since / 1e9, self._started or 0.0, fresh[0] - self._first
             due = began + sent / rate
             step = max(_RATE_STEP_S, (now - due) * _RATE_STEP_SHARE)
             take = min(take, int((now - began) * rate) + 1 - sent, max(1, int(rate * step)))
@@ -318,7 +370,7 @@ class Producer:
         if not self._room() or self._open.backlog >= _BACKLOG_BYTES:
             return wait  # a confirm or the kernel ends it sooner
         if self.task.rate is not None and self._fresh:
-            due = (self._started or 0.0) + (self._fresh[0] - 1) / self.task.rate
+            due = (self._started or 0.0) + (self._fresh[0] - self._first) / self.task.rate
             wait = min(wait, due - now)
         if self._again:
             wait = min(wait, self._again[0][0] - now)
@@ -342,8 +394,10 @@ class Producer:
                     self.outcomes.give_back([identity.n])
             case Blocked():
                 self._blocked = event.reason or "no reason given"
+                self.recorder.event("blocked", why=self._blocked)
             case Unblocked():
                 self._blocked = None
+                self.recorder.event("unblocked")
                 self._last_answer = time.monotonic()
 
     def _time(self, numbers: Sequence[int], since: int, now: int) -> None:

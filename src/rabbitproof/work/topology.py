@@ -242,3 +242,21 @@ def settled_count(connection: Connection, channel: int, queue: Queue, expected: 
             deadline = time.monotonic() + STREAM_SETTLE_S
         count = newer
     return count
+
+
+def end_count(connection: Connection, queue: Queue, expected: int) -> tuple[int | None, int | None]:
+    """Return how many messages are ready in a queue, and how many consume it, on a channel of
+    its own; (None, None) if there is no such queue.
+
+    Where the count lags it is read until it stands still, unless somebody takes from the queue.
+    """
+    channel = connection.open_channel()
+    try:
+        found = look(connection, channel, queue.name)
+        count, consumers = int(found.message_count or 0), int(found.consumer_count or 0)
+        if queue.kind == "stream" or (queue.kind == "quorum" and not consumers):
+            count = settled_count(connection, channel, queue, expected)
+    except BrokerRefused:
+        return None, None
+    connection.call(channel, commands.Channel.Close(200, "done", 0, 0))
+    return count, consumers

@@ -77,8 +77,8 @@ def test_an_outcome_is_what_the_answers_say(steps: list[tuple[str, Sequence[int]
     for what, numbers in steps:
         for n in numbers:
             if what == "send":
-                if n in sent:
-                    answers[n].discard("return")  # the new attempt gets an answer of its own
+                if n in sent and "return" in answers[n]:
+                    answers[n] -= {"return", "ack"}  # the new attempt gets an answer of its own
                 sent.add(n)
             elif n in sent:
                 answers[n].add(what)

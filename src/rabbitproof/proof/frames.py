@@ -1,0 +1,173 @@
+"""The bytes of a ledger file: checksummed frames, and numbers in few bytes.
+
+Holds: how a frame and what stands in it are written and read. Refuses to hold: files, and what
+a frame means for a ledger (``journal``).
+
+::
+
+    file    = line frame*
+    line    = "rabbitproof ledger 1" LF                  the format's name and version
+    frame   = length:u32  type:u8  crc:u32  payload      length is the payload's, in bytes
+    crc     = CRC-32 of length, type and payload, begun with the crc of the frame before
+              (of the first: the CRC-32 of the line)
+    numbers = 0  start:u64  count:u32                    start, start + 1, …
+            | 1  count:u32  deflate(first:i64, then each number less the one before:i64)
+
+Integers are big-endian. Because each checksum goes on from the one before, a frame that is
+missing from the middle is noticed as well as one that was altered.
+
+Pure: bytes in, bytes out. What is read is untrusted: bounded in size, checked in shape.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from itertools import accumulate
+from operator import sub
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from rabbitproof.identity import MAX_NUMBER
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+FORMAT: Final = 1
+"""The version that is written, and the newest that is read."""
+LINE: Final = b"rabbitproof ledger %d\n" % FORMAT
+_ANY_LINE: Final = re.compile(rb"rabbitproof ledger ([0-9]{1,9})\n")
+
+_HEAD: Final = struct.Struct(">IBI")
+_SUMMED: Final = struct.Struct(">IB")
+_RANGE: Final = struct.Struct(">BQI")
+_LIST: Final = struct.Struct(">BI")
+
+LONGEST_PAYLOAD: Final = 16 << 20
+"""Bytes. Batches take a few hundred; this is far above what is ever written."""
+LONGEST_LIST: Final = 1 << 20
+"""Numbers in one frame, when they are no range: 8 MiB before deflating."""
+
+OPTIONAL: Final = 0x80
+"""From this type on, a reader that does not know a frame may pass over it."""
+
+
+class Frame(NamedTuple):
+    """One whole frame."""
+
+    kind: int
+    payload: bytes
+
+
+class Framer:
+    """Makes frames that follow each other in one file."""
+
+    __slots__ = ("crc",)
+
+    def __init__(self, crc: int | None = None) -> None:
+        """``crc``: of the last frame that is there already; None for a new file."""
+        self.crc = zlib.crc32(LINE) if crc is None else crc
+
+    def frame(self, kind: int, payload: bytes) -> bytes:
+        """Return the next frame."""
+        size = len(payload)
+        if size > LONGEST_PAYLOAD:
+            raise ValueError(f"a frame of {size} bytes is above the format's limit")
+        crc = zlib.crc32(payload, zlib.crc32(_SUMMED.pack(size, kind), self.crc))
+        self.crc = crc
+        return _HEAD.pack(size, kind, crc) + payload
+
+
+class Reader:
+    """Reads the frames of one file up to the last whole one.
+
+    Iterate over it; afterwards ``end`` is where the last whole frame ends, ``crc`` its checksum,
+    and ``torn`` or ``damaged`` says what is behind it, if anything is.
+    """
+
+    __slots__ = ("_data", "crc", "damaged", "end", "torn")
+
+    def __init__(self, data: bytes) -> None:
+        """Read ``data``, the whole file; it begins with ``LINE``."""
+        self._data = data
+        self.end = len(LINE)
+        self.crc = zlib.crc32(LINE)
+        self.torn = 0
+        """Bytes of a last frame that was not written to its end."""
+        self.damaged = 0
+        """Bytes behind a frame whose checksum is wrong, that frame included."""
+
+    def __iter__(self) -> Iterator[Frame]:
+        data = self._data
+        while self.end < len(data):
+            rest = len(data) - self.end
+            if rest < _HEAD.size:
+                self.torn = rest
+                return
+            size, kind, crc = _HEAD.unpack_from(data, self.end)
+            start = self.end + _HEAD.size
+            if size > LONGEST_PAYLOAD:
+                self._spoiled(rest)
+                return
+            if size > len(data) - start:
+                self.torn = rest
+                return
+            payload = data[start : start + size]
+            if zlib.crc32(payload, zlib.crc32(_SUMMED.pack(size, kind), self.crc)) != crc:
+                self._spoiled(rest)
+                return
+            self.end, self.crc = start + size, crc
+            yield Frame(kind, payload)
+
+    def _spoiled(self, rest: int) -> None:
+        # A file that grew and lost its end with the power is filled with zeros.
+        if self._data.count(0, self.end) == rest:
+            self.torn = rest
+        else:
+            self.damaged = rest
+
+
+def version_of(data: bytes) -> int | None:
+    """Return the version of the format that a file begins with; None when it is no ledger."""
+    found = _ANY_LINE.match(data)
+    return int(found[1]) if found else None
+
+
+def pack(numbers: Sequence[int]) -> bytes:
+    """Return numbers, in their order, as bytes."""
+    if isinstance(numbers, range) and numbers.step == 1:
+        return _RANGE.pack(0, numbers.start, len(numbers))
+    count = len(numbers)
+    if count > LONGEST_LIST:
+        raise ValueError(f"{count} numbers in one frame are above the format's limit")
+    steps = (numbers[0], *map(sub, numbers[1:], numbers)) if count else ()
+    return _LIST.pack(1, count) + zlib.compress(struct.pack(f">{count}q", *steps), 1)
+
+
+def unpack(data: bytes) -> Sequence[int]:
+    """Return what ``pack`` was given. Raise ValueError when these bytes are none of its."""
+    try:
+        if data[:1] == b"\0":
+            _, start, count = _RANGE.unpack(data)
+            numbers: Sequence[int] = range(start, start + count)
+        else:
+            numbers = _unpack_list(data)
+    except (struct.error, zlib.error):
+        raise ValueError("these bytes are no list of message numbers") from None
+    if numbers:
+        straight = isinstance(numbers, range)
+        lowest, highest = (numbers[0], numbers[-1]) if straight else (min(numbers), max(numbers))
+        if not 0 < lowest <= highest <= MAX_NUMBER:
+            raise ValueError("a message number is outside of what the format allows")
+    return numbers
+
+
+def _unpack_list(data: bytes) -> tuple[int, ...]:
+    kind, count = _LIST.unpack_from(data)
+    if kind != 1 or count > LONGEST_LIST:
+        raise ValueError("these bytes are no list of message numbers")
+    inflater = zlib.decompressobj()
+    raw = inflater.decompress(data[_LIST.size :], 8 * count + 1)
+    if len(raw) != 8 * count or not inflater.eof:
+        raise ValueError("a list of message numbers is not as long as it says")
+    return tuple(accumulate(struct.unpack(f">{count}q", raw)))

@@ -1,0 +1,293 @@
+"""A ledger file read again: the same ledger, up to the file's last whole frame.
+
+Holds: reading. Refuses to hold: writing (``journal``), judging (``verdict``). A file is read as it
+is, also while it is written, from a copy, or from a read-only folder.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from rabbitproof.errors import LedgerEmpty, LedgerFailed
+from rabbitproof.identity import MAX_NUMBER, MAX_PRODUCER, Source
+from rabbitproof.proof import frames
+from rabbitproof.proof.entries import Happening, Header, Kind, Moment, from_json
+from rabbitproof.proof.ledger import Outcomes, QueueReceipts
+from rabbitproof.text import safe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+SUFFIX: Final = ".ledger"
+"""Files in a folder that end in this are ledgers; others are left alone."""
+
+_SEEN: Final = struct.Struct(">B6sH")
+_CORRUPT: Final = struct.Struct(">6sHQ")
+_COUNT: Final = struct.Struct(">I")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What one file holds."""
+
+    path: Path
+    header: Header
+    """Of the process that wrote last."""
+    outcomes: Outcomes | None
+    """A producer's ledger."""
+    receipts: QueueReceipts | None
+    """A consumer's ledger."""
+    counts: dict[str, int | None] = field(default_factory=dict, hash=False)
+    """The broker's counts at the end: queue -> messages; None when it did not answer."""
+    samples: tuple[Moment, ...] = ()
+    events: tuple[Happening, ...] = ()
+    ended: bool = False
+    """It did all it was asked, or was stopped in good order. False: it died, or still runs."""
+    torn: str | None = None
+    """A sentence, when the file does not end with a whole frame."""
+    damaged: str | None = None
+    """A sentence, when a frame is not as it was written: what is behind it is not known."""
+    end: dict[str, Any] = field(default_factory=dict, hash=False)
+    """The end record as it stands."""
+    size: int = 0
+    """Bytes up to the end of the last whole frame."""
+    crc: int = 0
+    """The checksum of the last whole frame."""
+    frames: int = 0
+    first: Header | None = None
+    """Of the process that wrote first; the same as ``header`` unless it was resumed."""
+
+    @property
+    def last_ns(self) -> int:
+        """The latest time in it: of its end, an event, a sample, or its beginning."""
+        times = [self.header.started_ns]
+        times += [moment.t_ns for moment in self.samples[-1:]]
+        times += [event.t_ns for event in self.events[-1:]]
+        end = self.end.get("t_ns")
+        times += [end] if isinstance(end, int) else []
+        return max(times)
+
+
+def read(path: Path) -> Record:
+    """Read one file. Raise LedgerFailed with a sentence when it is none that can be read."""
+    name = safe(str(path))
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise LedgerFailed(
+            f"The ledger {name} can't be read ({error.strerror or error}); check who may read it."
+        ) from None
+    version = frames.version_of(data)
+    if version is None:
+        if frames.LINE.startswith(data):
+            raise LedgerEmpty(
+                f"The ledger {name} is empty: whoever began it ended before anything was "
+                "recorded, or the copy was cut off; copy it again."
+            )
+        raise LedgerFailed(
+            f"{name} is no ledger of rabbitproof; move it out of the folder, or rename it so that "
+            f"it does not end in {SUFFIX}."
+        )
+    if version > frames.FORMAT or version < 1:
+        raise LedgerFailed(
+            f"The ledger {name} has version {version} of the format, and this rabbitproof reads "
+            f"versions up to {frames.FORMAT}; install a newer rabbitproof."
+        )
+    return _Reading(path).all(data)
+
+
+def read_all(folders: Iterable[Path]) -> list[Record]:
+    """Read every ledger in these folders, by name."""
+    return [read(path) for path in files(folders)]
+
+
+def files(folders: Iterable[Path]) -> list[Path]:
+    """Return the ledger files of these folders, by name. Raise LedgerFailed for what is none."""
+    found: list[Path] = []
+    for folder in folders:
+        try:
+            found += sorted(path for path in folder.iterdir() if path.suffix == SUFFIX)
+        except OSError as error:
+            raise LedgerFailed(
+                f"The folder {safe(str(folder))} can't be read ({error.strerror or error}); name "
+                "the one that was given with --ledger."
+            ) from None
+    return found
+
+
+class _Reading:
+    """Makes the calls that a file remembers."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._header: Header | None = None
+        self._first: Header | None = None
+        self._outcomes: Outcomes | None = None
+        self._receipts: QueueReceipts | None = None
+        self._samples: list[Moment] = []
+        self._events: list[Happening] = []
+        self._end: dict[str, Any] | None = None
+
+    def all(self, data: bytes) -> Record:
+        name = safe(str(self._path))
+        reader = frames.Reader(data)
+        whole, crc, count = len(frames.LINE), reader.crc, 0
+        wrong = ""
+        for frame in reader:
+            try:
+                self._apply(frame)
+            except (ValueError, struct.error) as error:
+                wrong = str(error)
+                break
+            whole, crc, count = reader.end, reader.crc, count + 1
+        torn = damaged = None
+        if reader.torn:
+            torn = (
+                f"{name} ends in the middle of a frame: {reader.torn} bytes behind the last whole "
+                "one are left out. Its writer was ended just then, or the file was copied just "
+                "then."
+            )
+        if reader.damaged or wrong:
+            why = f" ({wrong})" if wrong else ""
+            damaged = (
+                f"{name} is damaged at byte {whole}{why}: what comes after it is not known; "
+                "copy the file again from the host that wrote it."
+            )
+        if self._header is None:
+            if damaged:
+                raise LedgerFailed(f"The ledger {damaged}")
+            raise LedgerEmpty(
+                f"The ledger {name} ends before it says who wrote it: its writer ended before "
+                "anything was recorded, or the copy was cut off; copy it again."
+            )
+        end = self._end or {}
+        return Record(
+            path=self._path,
+            header=self._header,
+            outcomes=self._outcomes,
+            receipts=self._receipts,
+            counts=_counts(end.get("counts")),
+            samples=tuple(self._samples),
+            events=tuple(self._events),
+            ended=self._end is not None,
+            torn=torn,
+            damaged=damaged,
+            end=end,
+            size=whole,
+            crc=crc,
+            frames=count,
+            first=self._first,
+        )
+
+    def _apply(self, frame: frames.Frame) -> None:  # one branch for each kind of frame
+        kind, payload = frame
+        if self._header is None and kind != Kind.HEADER:
+            raise ValueError("the first frame is no header")
+        match kind:
+            case Kind.HEADER:
+                self._begin(Header.from_json(payload))
+            case Kind.ATTEMPT | Kind.CONFIRM | Kind.NACK | Kind.RETURN:
+                self._produced(kind, payload)
+            case Kind.SEEN | Kind.CORRUPT | Kind.FOREIGN | Kind.NAMELESS:
+                self._consumed(kind, payload)
+            case Kind.END:
+                self._end = from_json(payload)
+            case Kind.SAMPLE:
+                found = from_json(payload)
+                self._samples.append(Moment(_time(found), _object(found, "values")))
+            case Kind.EVENT:
+                found = from_json(payload)
+                self._events.append(
+                    Happening(_time(found), str(found.get("name")), _object(found, "details"))
+                )
+            case _ if kind < frames.OPTIONAL:
+                raise ValueError(f"a frame of the unknown kind {kind}")
+
+    def _begin(self, header: Header) -> None:
+        if self._header is None:
+            self._first = header
+            if header.kind == "producer":
+                confirms = bool(header.options.get("confirms", True))
+                self._outcomes = Outcomes(Source(header.run, header.producer), confirms=confirms)
+            else:
+                self._receipts = QueueReceipts()
+        elif (header.kind, header.run, header.producer) != (
+            self._header.kind,
+            self._header.run,
+            self._header.producer,
+        ):
+            raise ValueError("a header of another participant")
+        self._header = header
+        self._end = None
+
+    def _produced(self, kind: int, payload: bytes) -> None:
+        outcomes = self._outcomes
+        if outcomes is None:
+            raise ValueError("a producer's frame in a consumer's ledger")
+        match kind:
+            case Kind.ATTEMPT:
+                outcomes.attempt(frames.unpack(payload[1:]), again=bool(payload[0] & 1))
+            case Kind.CONFIRM:
+                outcomes.confirm(frames.unpack(payload))
+            case Kind.NACK:
+                outcomes.nack(frames.unpack(payload))
+            case _:
+                outcomes.give_back(frames.unpack(payload))
+
+    def _consumed(self, kind: int, payload: bytes) -> None:
+        receipts = self._receipts
+        if receipts is None:
+            raise ValueError("a consumer's frame in a producer's ledger")
+        match kind:
+            case Kind.SEEN:
+                flags, run, producer = _SEEN.unpack_from(payload)
+                numbers = frames.unpack(payload[_SEEN.size :])
+                receipts.of(_source(run, producer)).add(numbers, redelivered=bool(flags & 1))
+            case Kind.CORRUPT:
+                run, producer, n = _CORRUPT.unpack(payload)
+                if not 0 < n <= MAX_NUMBER:
+                    raise ValueError("a message number is outside of what the format allows")
+                receipts.of(_source(run, producer)).add_corrupt(n)
+            case Kind.FOREIGN:
+                for _ in range(_small(payload)):
+                    receipts.add_foreign()
+            case _:
+                for _ in range(_small(payload)):
+                    receipts.add_nameless()
+
+
+def _source(run: bytes, producer: int) -> Source:
+    if not 0 < producer <= MAX_PRODUCER:
+        raise ValueError("a frame names no producer")
+    return Source(run.hex(), producer)
+
+
+def _small(payload: bytes) -> int:
+    count = int(_COUNT.unpack(payload)[0])
+    if count > frames.LONGEST_LIST:
+        raise ValueError("a count is outside of what the format allows")
+    return count
+
+
+def _time(found: dict[str, Any]) -> int:
+    t_ns = found.get("t_ns")
+    if isinstance(t_ns, bool) or not isinstance(t_ns, int):
+        raise ValueError("an entry without a time")  # noqa: TRY004 - all of it is a bad file
+    return t_ns
+
+
+def _object(found: dict[str, Any], key: str) -> dict[str, Any]:
+    value = found.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _counts(found: Any) -> dict[str, int | None]:
+    if not isinstance(found, dict):
+        return {}
+    return {
+        str(queue): count if isinstance(count, int) and not isinstance(count, bool) else None
+        for queue, count in found.items()
+    }

@@ -1,0 +1,297 @@
+"""What a participant writes down while it works: its ledger, figures over time, events, its end.
+
+``Recorder`` keeps nothing, for participants without ``--ledger``. ``LedgerRecorder`` keeps all of
+it in a journal. A participant takes its ledger from here, so that each change is written down as
+it is made, and calls ``flush`` before it acknowledges anything.
+
+Refuses to know bytes and files (``proof``), and how a participant works (``produce``, ``consume``).
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import secrets
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import psutil
+
+from rabbitproof import __version__
+from rabbitproof.errors import RabbitproofError
+from rabbitproof.proof.journal import Header, Journal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rabbitproof.amqp.connection import Connection
+    from rabbitproof.broker.management import Management
+    from rabbitproof.model import Topology
+    from rabbitproof.proof.ledger import Outcomes, QueueReceipts
+    from rabbitproof.proof.record import Record
+    from rabbitproof.work import consume, produce
+
+_SAMPLE_S: Final = 0.5
+"""Seconds between two samples of figures: 120 a minute, of 100 bytes each."""
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+
+
+class Recorder:
+    """Keeps nothing. Its ledgers live in memory."""
+
+    keeps = False
+    path: Path | None = None
+    """The file that is written, once there is one."""
+
+    def outcomes(self, connection: Connection, task: produce.Task, known: Outcomes) -> Outcomes:
+        """Begin: return the ledger that a producer is to use from now on."""
+        return known
+
+    def receipts(
+        self, connection: Connection, task: consume.Task, known: QueueReceipts
+    ) -> QueueReceipts:
+        """Begin: return the ledger that a consumer is to use from now on."""
+        return known
+
+    def flush(self) -> None:
+        """Have all that the ledger was told outlive this process. Raises LedgerFailed."""
+
+    def round(self, figures: Callable[[], dict[str, Any]]) -> None:
+        """Pass once through a participant's loop; ``figures`` is asked now and then."""
+
+    def event(self, name: str, **details: Any) -> None:
+        """Note that something happened."""
+
+    def end(self, summary: dict[str, Any], **values: Any) -> None:
+        """Note that all is done, and what the broker counts."""
+
+    def close(self) -> None:
+        """Close the file. May be called more than once."""
+
+
+class LedgerRecorder(Recorder):
+    """Keeps everything in a ledger file in ``folder``, which begins when there is a connection."""
+
+    keeps = True
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        run: str = "",
+        vhost: str = "/",
+        open_api: Callable[[], Management] | None = None,
+        options: dict[str, Any] | None = None,
+        resume: Record | None = None,
+    ) -> None:
+        """Keep the file in ``folder``, or go on with that of ``resume``.
+
+        ``run``: what a consumer is told of the run. ``options``: what the command was given
+        beyond the task, no password.
+        """
+        self.path = None if resume is None else resume.path
+        self._folder = folder
+        self._run = run
+        self._vhost = vhost
+        self._open_api = open_api
+        self._options = options or {}
+        self._resume = resume
+        self._journal: Journal | None = None
+        self._began = 0
+        self._offset = 0
+        self._next = 0.0
+        self._figures: Callable[[], dict[str, Any]] | None = None
+
+    # --- the beginning ---
+
+    def outcomes(self, connection: Connection, task: produce.Task, known: Outcomes) -> Outcomes:
+        """Begin or go on with the file."""
+        header = self._header(
+            connection,
+            kind="producer",
+            run=task.source.run,
+            producer=task.source.producer,
+            name=task.sender,
+            topology=self._wiring(connection, task.topology),
+            options=_options(task) | self._options,
+        )
+        if self._resume is None:
+            stem = f"producer-{task.source.run}-{task.source.producer:03d}"
+            self._journal = Journal.create(self._folder, stem, header)
+        else:
+            self._journal = Journal.resume(self._resume, header)
+            self.event("resumed", pid=os.getpid(), torn=self._resume.torn)
+        self.path = self._journal.path
+        self.event("connected")
+        return self._journal.outcomes(known)
+
+    def receipts(
+        self, connection: Connection, task: consume.Task, known: QueueReceipts
+    ) -> QueueReceipts:
+        """Begin the file."""
+        header = self._header(
+            connection,
+            kind="consumer",
+            run=self._run,
+            producer=0,
+            name=task.name,
+            queue=task.queue,
+            topology={
+                "vhost": self._vhost,
+                "queues": [
+                    {"name": task.queue, "effective": self._effective(connection, task.queue)}
+                ],
+            },
+            options=_options(task) | self._options,
+        )
+        stem = f"consumer-{_plain(task.name)}-{secrets.token_hex(4)}"
+        self._journal = Journal.create(self._folder, stem, header)
+        self.path = self._journal.path
+        self.event("connected")
+        return self._journal.receipts()
+
+    def _header(self, connection: Connection, **values: Any) -> Header:
+        self._began = time.time_ns()
+        self._offset = time.monotonic_ns()
+        server = connection.server_properties
+        return Header(
+            host=platform.node(),
+            pid=os.getpid(),
+            started_ns=self._began,
+            queue=values.pop("queue", ""),
+            versions={
+                "rabbitmq": str(server.get("version", "")),
+                "erlang": str(server.get("platform", "")).removeprefix("Erlang/OTP "),
+                "cluster": str(server.get("cluster_name", "")),
+                "python": platform.python_version(),
+                "platform": platform.platform(),
+                "rabbitproof": __version__,
+            },
+            process_started=psutil.Process().create_time(),
+            boot=boot_id(),
+            monotonic_ns=self._offset,
+            **values,
+        )
+
+    def _wiring(self, connection: Connection, topology: Topology) -> dict[str, Any]:
+        return {
+            "exchange": topology.exchange,
+            "routing_key": topology.routing_key,
+            "vhost": self._vhost,
+            "queues": [
+                {
+                    "name": queue.name,
+                    "role": "work" if queue is topology.work else "audit",
+                    "type": queue.kind,
+                    "durable": queue.durable,
+                    "lazy": queue.lazy,
+                    "arguments": queue.arguments(lazy_works=True),
+                    "effective": self._effective(connection, queue.name),
+                }
+                for queue in topology.queues
+            ],
+        }
+
+    def _effective(self, connection: Connection, queue: str) -> dict[str, Any] | None:
+        """Return what the Management API says of a queue; None where it does not answer."""
+        if self._open_api is None:
+            return None
+        try:
+            with self._open_api() as api:
+                # Another broker's queue of that name would be worse than none.
+                if api.overview().cluster != connection.server_properties.get("cluster_name"):
+                    return None
+                found = api.queue(self._vhost, queue)
+        except RabbitproofError:
+            return None
+        if found is None:
+            return None
+        return {
+            "type": found.type,
+            "durable": found.durable,
+            "arguments": found.arguments,
+            "policy": found.policy,
+            "policy_definition": found.policy_definition,
+        }
+
+    # --- meanwhile ---
+
+    def flush(self) -> None:
+        """Write down all that the ledger was told."""
+        if self._journal is not None:
+            self._journal.flush()
+
+    def round(self, figures: Callable[[], dict[str, Any]]) -> None:
+        """Write down what came of this round, and figures when they are due."""
+        journal = self._journal
+        if journal is None:
+            return
+        self._figures = figures
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + _SAMPLE_S
+            journal.sample(self.now_ns(), figures())
+        else:
+            journal.flush()
+
+    def event(self, name: str, **details: Any) -> None:
+        """Write down that something happened; when nothing can be written, that is known."""
+        if self._journal is not None and not self._journal.failed:
+            self._journal.event(self.now_ns(), name, details)
+
+    def now_ns(self) -> int:
+        """Return the time by this participant's clock as it was when it began."""
+        return self._began + time.monotonic_ns() - self._offset
+
+    # --- the end ---
+
+    def end(self, summary: dict[str, Any], **values: Any) -> None:
+        """Write the end record."""
+        journal = self._journal
+        if journal is None:
+            return
+        if self._figures is not None:
+            journal.sample(self.now_ns(), self._figures())
+        journal.end({"t_ns": self.now_ns(), **values, "summary": summary})
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._journal is not None:
+            self._journal.close()
+
+
+def boot_id() -> str:
+    """Return what names this boot of the machine, where the system says."""
+    if sys.platform != "linux":
+        return ""
+    try:
+        return _BOOT_ID.read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def writer_lives(header: Header) -> bool:
+    """Say whether the process that wrote a ledger still runs, as far as this host can tell."""
+    if header.host != platform.node():
+        return False
+    try:
+        process = psutil.Process(header.pid)
+        same = abs(process.create_time() - header.process_started) < 1.0
+        return same and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def _options(task: produce.Task | consume.Task) -> dict[str, Any]:
+    return {
+        name: value for name, value in asdict(task).items() if name not in {"topology", "source"}
+    }
+
+
+def _plain(name: str) -> str:
+    """Return a name as a part of a file's name that every system takes."""
+    return re.sub(r"[^A-Za-z0-9_]+", "-", name)[:40].strip("-") or "consumer"

@@ -1,0 +1,344 @@
+"""What is read from a file is the ledger that was written, up to the last whole frame."""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import fields, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyroaring import BitMap
+
+from rabbitproof.errors import LedgerEmpty, LedgerFailed, UsageError
+from rabbitproof.identity import Source
+from rabbitproof.proof.entries import Header, Kind
+from rabbitproof.proof.frames import LINE, Framer
+from rabbitproof.proof.journal import Journal, read, read_all
+from rabbitproof.proof.ledger import Copies, Outcomes, QueueReceipts, Receipts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+RUN = "0a1b2c3d4e5f"
+SOURCES = [Source(RUN, 1), Source(RUN, 2), Source("ffffffffffff", 4095)]
+
+
+def header(kind: str = "producer", **values: Any) -> Header:
+    base: dict[str, Any] = {
+        "kind": kind,
+        "run": RUN if kind == "producer" else "",
+        "producer": 1 if kind == "producer" else 0,
+        "name": "somebody",
+        "host": "here",
+        "pid": 4711,
+        "started_ns": 10**18,
+        "queue": "" if kind == "producer" else "work.queue",
+    }
+    return Header(**base | values)
+
+
+def plain(ledger: Any) -> Any:
+    """A ledger as something that can be compared, whatever fields it has."""
+    match ledger:
+        case Copies():
+            return [set(layer) for layer in ledger.layers], dict(ledger.beyond)
+        case Outcomes():
+            return {one.name: plain(getattr(ledger, one.name)) for one in fields(Outcomes)}
+        case Receipts():
+            return {one.name: plain(getattr(ledger, one.name)) for one in fields(Receipts)}
+        case QueueReceipts():
+            return {one.name: plain(getattr(ledger, one.name)) for one in fields(QueueReceipts)}
+        case BitMap():
+            return set(ledger)
+        case dict():
+            return {key: plain(value) for key, value in ledger.items()}
+        case _:
+            return ledger
+
+
+NUMBERS = st.one_of(
+    st.tuples(st.integers(1, 60), st.integers(0, 12)).map(lambda at: range(at[0], sum(at))),
+    st.lists(st.integers(1, 70), max_size=8),
+    st.lists(st.integers(1, 70), max_size=8).map(tuple),
+    st.tuples(st.integers(1, 60), st.integers(1, 9)).map(lambda at: range(at[0], 70, at[1])),
+)
+PRODUCED = st.one_of(
+    st.tuples(st.just("attempt"), NUMBERS, st.booleans()),
+    st.tuples(st.sampled_from(["confirm", "nack", "give_back"]), NUMBERS),
+)
+CONSUMED = st.one_of(
+    st.tuples(st.just("add"), st.sampled_from(SOURCES), NUMBERS, st.booleans()),
+    st.tuples(st.just("corrupt"), st.sampled_from(SOURCES), st.integers(1, 70)),
+    st.tuples(st.sampled_from(["foreign", "nameless"])),
+)
+
+
+def produce(ledger: Outcomes, call: tuple[Any, ...]) -> None:
+    if call[0] == "attempt":
+        ledger.attempt(call[1], again=call[2])
+    else:
+        getattr(ledger, call[0])(call[1])
+
+
+def consume(ledger: QueueReceipts, call: tuple[Any, ...]) -> None:
+    match call:
+        case ("add", source, numbers, redelivered):
+            if numbers:  # a consumer never asks for the ledger of somebody who sent nothing
+                ledger.of(source).add(numbers, redelivered=redelivered)
+        case ("corrupt", source, n):
+            ledger.of(source).add_corrupt(n)
+        case ("foreign",):
+            ledger.add_foreign()
+        case _:
+            ledger.add_nameless()
+
+
+def check_every_cut(
+    kind: str, calls: list[tuple[Any, ...]], apply: Callable[[Any, tuple[Any, ...]], None]
+) -> None:
+    """Write the calls down, cut the file at every byte, and compare with the ledger of then."""
+    with TemporaryDirectory() as name:
+        with Journal.create(Path(name), "x", header(kind)) as journal:
+            kept = journal.outcomes() if kind == "producer" else journal.receipts()
+            fresh = Outcomes(SOURCES[0]) if kind == "producer" else QueueReceipts()
+            size = journal.path.stat().st_size
+            ledgers = [(size, plain(fresh))]
+            for call in calls:
+                apply(kept, call)
+                journal.flush()
+                apply(fresh, call)
+                assert plain(kept) == plain(fresh)
+                if journal.path.stat().st_size != ledgers[-1][0]:
+                    ledgers.append((journal.path.stat().st_size, plain(fresh)))
+                else:
+                    assert ledgers[-1][1] == plain(fresh)
+        data = journal.path.read_bytes()
+        cut_file = Path(name) / "cut"
+        for cut in range(size, len(data) + 1):
+            cut_file.write_bytes(data[:cut])
+            record = read(cut_file)
+            end, expected = max((at, i) for i, (at, _) in enumerate(ledgers) if at <= cut)
+            found = record.outcomes if kind == "producer" else record.receipts
+            assert plain(found) == ledgers[expected][1]
+            assert record.size == end
+            assert (record.torn is None) == (cut == end)
+            assert record.damaged is None
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(PRODUCED, max_size=10))
+def test_a_producers_ledger_cut_at_any_byte_is_that_of_its_last_whole_frame(
+    calls: list[tuple[Any, ...]],
+) -> None:
+    check_every_cut("producer", calls, produce)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(CONSUMED, max_size=10))
+def test_a_consumers_ledger_cut_at_any_byte_is_that_of_its_last_whole_frame(
+    calls: list[tuple[Any, ...]],
+) -> None:
+    check_every_cut("consumer", calls, consume)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(CONSUMED, st.booleans()), max_size=40))
+def test_calls_written_together_are_the_same_ledger(
+    calls: list[tuple[tuple[Any, ...], bool]],
+) -> None:
+    """Ranges that follow each other become one frame; that changes nothing."""
+    fresh = QueueReceipts()
+    with TemporaryDirectory() as name:
+        with Journal.create(Path(name), "x", header("consumer")) as journal:
+            kept = journal.receipts()
+            for call, flush in calls:
+                consume(kept, call)
+                consume(fresh, call)
+                if flush:
+                    journal.flush()
+        assert plain(read(journal.path).receipts) == plain(fresh) == plain(kept)
+
+
+def test_an_intent_is_on_disk_when_attempt_returns(tmp_path: Path) -> None:
+    with Journal.create(tmp_path, "x", header()) as journal:
+        journal.outcomes().attempt(range(1, 501))
+        found = read(journal.path).outcomes
+        assert found is not None
+        assert set(found.attempted) == set(range(1, 501))
+
+
+def test_a_million_messages_take_some_kilobytes(tmp_path: Path) -> None:
+    with Journal.create(tmp_path, "x", header()) as journal:
+        outcomes = journal.outcomes()
+        for n in range(1, 1_000_001, 500):
+            outcomes.attempt(range(n, n + 500))
+            outcomes.confirm(range(n, n + 500))
+        journal.flush()
+    assert journal.path.stat().st_size < 100_000
+    found = read(journal.path).outcomes
+    assert found is not None
+    assert len(found.confirmed) == 1_000_000
+
+
+def test_samples_events_and_the_end_come_back(tmp_path: Path) -> None:
+    with Journal.create(tmp_path, "x", header("consumer")) as journal:
+        journal.event(5, "connected")
+        journal.sample(6, {"received": 3})
+        journal.event(7, "lost", {"why": "gone"})
+        journal.end({"t_ns": 8, "counts": {"work.queue": 0, "other": None, "odd": "x"}})
+    record = read(journal.path)
+    assert record.header == header("consumer")
+    assert [(one.t_ns, one.name, one.details) for one in record.events] == [
+        (5, "connected", {}),
+        (7, "lost", {"why": "gone"}),
+    ]
+    assert [tuple(one) for one in record.samples] == [(6, {"received": 3})]
+    assert record.counts == {"work.queue": 0, "other": None, "odd": None}
+    assert (record.ended, record.torn, record.damaged) == (True, None, None)
+
+
+def test_a_file_is_gone_on_with_after_its_torn_end_is_cut_off(tmp_path: Path) -> None:
+    with Journal.create(tmp_path, "x", header()) as journal:
+        journal.outcomes().attempt(range(1, 11))
+    with journal.path.open("ab") as file:
+        file.write(b"\0\0\0\x20torn")
+    record = read(journal.path)
+    assert record.torn is not None
+    assert "middle of a frame" in record.torn
+    with Journal.resume(record, replace(header(), pid=4712)) as again:
+        assert record.outcomes is not None
+        outcomes = again.outcomes(record.outcomes)
+        outcomes.attempt(range(1, 11), again=True)
+        outcomes.confirm(range(1, 11))
+        again.end({"t_ns": 9, "counts": {}})
+    after = read(journal.path)
+    assert after.outcomes is not None
+    assert set(after.outcomes.confirmed) == set(after.outcomes.resent) == set(range(1, 11))
+    assert (after.header.pid, after.ended, after.torn) == (4712, True, None)
+    assert after.first == header()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no advisory locks")
+def test_a_file_that_is_being_written_is_not_gone_on_with(tmp_path: Path) -> None:
+    with (
+        Journal.create(tmp_path, "x", header()) as journal,
+        pytest.raises(UsageError, match="still being written"),
+    ):
+        Journal.resume(read(journal.path), header())
+
+
+def test_a_file_that_exists_is_never_written_over(tmp_path: Path) -> None:
+    Journal.create(tmp_path, "x", header()).close()
+    with pytest.raises(UsageError, match="exists already"):
+        Journal.create(tmp_path, "x", header())
+
+
+def test_a_full_disk_is_a_sentence_and_nothing_is_written_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first write takes a part of the frame, the second finds no room."""
+    with Journal.create(tmp_path, "x", header()) as journal:
+        outcomes = journal.outcomes()
+        outcomes.attempt(range(1, 11))
+        real = os.write
+        room = [3]
+
+        def write(fd: int, data: bytes) -> int:
+            if not room:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return real(fd, data[: room.pop()])
+
+        monkeypatch.setattr("rabbitproof.proof.journal.os.write", write)
+        with pytest.raises(LedgerFailed, match="No space left on device"):
+            outcomes.attempt(range(11, 21))
+        monkeypatch.undo()
+        assert journal.failed
+        assert set(outcomes.attempted) == set(range(1, 11))  # it did not get there
+        with pytest.raises(LedgerFailed):
+            outcomes.attempt(range(11, 21))
+    record = read(journal.path)
+    assert record.torn is not None
+    assert record.outcomes is not None
+    assert set(record.outcomes.attempted) == set(range(1, 11))
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "says"),
+    [
+        (b"", LedgerEmpty, "is empty"),
+        (LINE[:7], LedgerEmpty, "is empty"),
+        (LINE, LedgerEmpty, "before it says who wrote it"),
+        (b"PK\3\4", LedgerFailed, "is no ledger of rabbitproof"),
+        (b"rabbitproof ledger 2\nwhatever", LedgerFailed, "has version 2 of the format"),
+        (LINE + Framer().frame(Kind.HEADER, b"{}"), LedgerFailed, "damaged at byte 21"),
+        (LINE + Framer().frame(Kind.HEADER, b"[" * 9999), LedgerFailed, "damaged at byte 21"),
+        (LINE + Framer().frame(Kind.FOREIGN, b"\0\0\0\1"), LedgerFailed, "no header"),
+    ],
+)
+def test_what_is_no_ledger_is_told_in_a_sentence(
+    tmp_path: Path, data: bytes, error: type[Exception], says: str
+) -> None:
+    path = tmp_path / "x.ledger"
+    path.write_bytes(data)
+    with pytest.raises(error, match=says):
+        read(path)
+
+
+def framed(*frames: tuple[int, bytes]) -> bytes:
+    framer = Framer()
+    return LINE + b"".join(framer.frame(kind, payload) for kind, payload in frames)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        (0x7F, b""),
+        (Kind.ATTEMPT, b"\0"),
+        (Kind.SEEN, b"\0"),
+        (Kind.CONFIRM, b"\2"),
+        (Kind.END, b"[]"),
+        (Kind.SAMPLE, b"{}"),
+        (Kind.HEADER, header("consumer").to_json()),
+    ],
+)
+def test_a_frame_that_makes_no_sense_ends_what_is_believed(
+    tmp_path: Path, frame: tuple[int, bytes]
+) -> None:
+    path = tmp_path / "x.ledger"
+    path.write_bytes(framed((Kind.HEADER, header().to_json()), frame, (Kind.END, b'{"t_ns":1}')))
+    record = read(path)
+    assert record.damaged is not None
+    assert "damaged at byte" in record.damaged
+    assert not record.ended
+
+
+def test_an_optional_frame_of_a_later_release_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "x.ledger"
+    path.write_bytes(framed((Kind.HEADER, header().to_json()), (0xF0, b"?"), (Kind.END, b"{}")))
+    record = read(path)
+    assert (record.ended, record.damaged) == (True, None)
+
+
+def test_a_read_only_folder_can_be_read(tmp_path: Path) -> None:
+    with Journal.create(tmp_path, "x", header()) as journal:
+        journal.outcomes().attempt([5])
+    journal.path.chmod(0o444)
+    tmp_path.chmod(0o555)
+    try:
+        (record,) = read_all([tmp_path])
+    finally:
+        tmp_path.chmod(0o755)
+    assert record.header == header()
+
+
+def test_only_files_that_are_named_ledger_are_read(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "manifest.json").write_text("{}")
+    assert read_all([tmp_path]) == []
+    with pytest.raises(LedgerFailed, match="can't be read"):
+        read_all([tmp_path / "none"])
