@@ -28,4 +28,8 @@ QueueDeclare = _accepting_any_name(commands.Queue.Declare)
 QueueBind = _accepting_any_name(commands.Queue.Bind)
 QueuePurge = _accepting_any_name(commands.Queue.Purge)
 QueueDelete = _accepting_any_name(commands.Queue.Delete)
+BasicPublish = _accepting_any_name(commands.Basic.Publish)
 BasicConsume = _accepting_any_name(commands.Basic.Consume)
+
+CLOSE = commands.Channel.Close(200, "done", 0, 0)
+"""Closes a channel that is done with."""

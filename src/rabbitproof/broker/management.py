@@ -142,6 +142,14 @@ class Management:
         queues = map(read_queue, self._list("queues", vhost, query=_TOTALS))
         return {queue.name: queue for queue in queues}
 
+    def exchanges(self, vhost: str) -> list[str]:
+        """Return the names of a vhost's exchanges; the default one is called ``""``."""
+        return [
+            name
+            for one in self._list("exchanges", vhost)
+            if isinstance(name := one.get("name"), str)
+        ]
+
     def bindings(
         self, vhost: str, *, queue: str | None = None, exchange: str | None = None
     ) -> list[Binding]:

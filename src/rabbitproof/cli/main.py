@@ -24,6 +24,7 @@ COMMANDS = {
     "consume": "Receive messages; count what is missing or came twice.",
     "monitor": "Watch queues, rates and consumers; say what is wrong.",
     "prove": "Run a scenario, end in a verdict over every message.",
+    "cleanup": "Delete queues and exchanges, after showing what that holds.",
     "bench": "Compare this client with the wire ceiling and with other clients.",
     "broker": "Start, stop and inspect a private RabbitMQ.",
 }

@@ -1,0 +1,44 @@
+"""The scripts, as far as they can be looked at without running them."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import tree_sitter_powershell
+from tree_sitter import Language, Node, Parser
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+
+
+def parse(source: bytes) -> Node:
+    return Parser(Language(tree_sitter_powershell.language())).parse(source).root_node
+
+
+def names(node: Node) -> set[str]:
+    """Return the names of all parameters and variables, without their dollar sign."""
+    own = {node.text.decode().lstrip("$")} if node.type == "variable" and node.text else set()
+    return own.union(*(names(child) for child in node.children))
+
+
+def test_the_powershell_script_has_no_syntax_error() -> None:
+    assert not parse((SCRIPTS / "cleanup_queues.ps1").read_bytes()).has_error
+
+
+def test_the_parser_would_notice_one() -> None:
+    broken = (SCRIPTS / "cleanup_queues.ps1").read_bytes().replace(b"'--yes' }", b"'--yes'", 1)
+    assert parse(broken).has_error
+
+
+def test_the_powershell_script_takes_the_documented_arguments_and_is_thin() -> None:
+    source = (SCRIPTS / "cleanup_queues.ps1").read_bytes()
+    assert {"All", "Exchanges", "Queue", "Yes", "DryRun"} <= names(parse(source))
+    assert len(source.splitlines()) < 30
+    assert source.isascii() or source.startswith(b"\xef\xbb\xbf"), "Windows PowerShell reads ANSI"
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash to parse a bash script")
+def test_the_bash_script_has_no_syntax_error_and_may_be_run() -> None:
+    script = SCRIPTS / "cleanup_queues.sh"
+    subprocess.run(["bash", "-n", script], check=True)
+    assert script.stat().st_mode & 0o111
