@@ -176,6 +176,29 @@ class Decision(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Books:
+    """Where each message is that a queue should have had; the parts add up to ``wanted``.
+
+    Each counts messages, not copies. ``residue`` is what the broker counts beyond them.
+    """
+
+    wanted: int = 0
+    """Confirmed; of a producer without confirms, sent."""
+    seen: int = 0
+    damaged: int = 0
+    """Only damaged copies came."""
+    dropped: int = 0
+    """Not seen, and gone for a known reason."""
+    left: int = 0
+    """Not seen, and still in the queue by the broker's count."""
+    lost: int = 0
+    undecided: int = 0
+    """Not seen, and it is not known whether they are still there or why they went."""
+    residue: int = 0
+    """Below 0: the broker counted so many copies more than there are messages to explain them."""
+
+
+@dataclass(frozen=True, slots=True)
 class QueueVerdict:
     """What became of a run's messages in one queue."""
 
@@ -186,7 +209,7 @@ class QueueVerdict:
     unique: int
     lost: int
     lost_ids: tuple[str, ...]
-    """The first 1,000 message ids."""
+    """The first 1,000 message ids; none when it is only known how many of ``lost_among``."""
     undecided: int
     """Confirmed and not seen, in a queue that is not provably drained: lost or still there."""
     recovered: int
@@ -207,13 +230,24 @@ class QueueVerdict:
     lost_tail: int = 0
     """Of the lost: behind the last number that was seen."""
     nacked_delivered: int = 0
-    """Refused to the producer, because another queue refused it, and here all the same."""
+    """Of the recovered: refused to the producer, because another queue refused it, and here all
+    the same."""
     returned_delivered: int = 0
+    """Of the recovered: returned to the producer, and here all the same."""
     dropped: dict[str, int] = field(default_factory=dict)
     """Copies that are gone for a known reason: ``expired``, ``maxlen``, ``delivery_limit``,
     ``rejected``, ``purged``."""
     residue: int = 0
     """Confirmed copies less those seen, left, dropped with a reason, lost and undecided."""
+    lost_among: int = 0
+    """The lost are among so many unseen messages; more than ``lost`` when it is only known how
+    many went for another reason. Then head, middle and tail are not told either."""
+    dead_lettered: int = 0
+    """Of the dropped: copies that were found again in a dead-letter queue."""
+    unhandled: dict[str, int] = field(default_factory=dict)
+    """Of the dropped, by reason: confirmed messages that nobody saw, or that were refused by
+    those who did."""
+    books: Books = field(default_factory=Books)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +264,8 @@ class Verdict:
     in_doubt: int
     queues: dict[str, QueueVerdict] = field(default_factory=dict)
     """By logical name, such as ``work.queue``, in topology order."""
+    notes: tuple[str, ...] = ()
+    """What has to be said and decides nothing. Whole sentences."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,6 +100,21 @@ class Outcomes:
         """Attempted, and no answer came."""
         return self.attempted - self.acked - self.refused - self.returned
 
+    @property
+    def wanted(self) -> BitMap:
+        """What has to be in every queue: confirmed; without confirms, all that was not returned."""
+        return self.confirmed if self.confirms else self.attempted - self.returned
+
+    def unite(self, later: Outcomes) -> None:
+        """Add what the same producer knows of a later session, in which it was started again."""
+        self.resent |= later.resent | (self.attempted & later.attempted)
+        self.returned -= later.attempted  # the new attempt got an answer of its own
+        self.attempted |= later.attempted
+        self.returned |= later.returned
+        self.acked |= later.acked
+        self.refused |= later.refused
+        self.confirms = self.confirms and later.confirms
+
 
 _LAYERS = 16
 """Sets that a number of copies is kept in; each costs a set operation a batch once it is used."""
@@ -175,12 +190,20 @@ class Copies:
         """All copies."""
         return sum(len(layer) for layer in self.layers) + self.beyond.total()
 
-    def extra(self, among: BitMap | None = None) -> int:
-        """Return how many copies came beyond the first of each number, of ``among`` or all."""
-        if among is None:
+    def extra(self, among: BitMap | None = None, *, free: int = 1) -> int:
+        """Return how many copies came beyond the first of each number, of ``among`` or all.
+
+        Beyond the first ``free`` ones, if that is said: 0 counts every copy.
+        """
+        if among is None and free == 1:
             return self.total - len(self.layers[0])
-        layered = sum(layer.intersection_cardinality(among) for layer in self.layers[1:])
-        return layered + sum(count for n, count in self.beyond.items() if n in among)
+        layered = 0
+        for layer in self.layers[free:]:
+            layered += len(layer) if among is None else layer.intersection_cardinality(among)
+        paid = max(0, free - _LAYERS)
+        return layered + sum(
+            max(0, count - paid) for n, count in self.beyond.items() if among is None or n in among
+        )
 
 
 @dataclass(slots=True)
@@ -198,6 +221,8 @@ class Receipts:
     """Fresh copies whose number was below one that had come before."""
     highest: int = 0
     """The highest number of a fresh copy."""
+    behind: BitMap = field(default_factory=BitMap)
+    """Numbers whose first fresh copy came after one with a higher number."""
     known: BitMap = field(default_factory=BitMap)
     """All numbers that came at least once, whole or damaged."""
 
@@ -224,20 +249,23 @@ class Receipts:
         if redelivered:
             self.redelivered.add(numbers)
         else:
-            self.fresh.add(numbers)
             self._watch_order(numbers)
+            self.fresh.add(numbers)
         return len(self.known) - before
 
     def _watch_order(self, numbers: Sequence[int]) -> None:
         if isinstance(numbers, range) and numbers.step == 1 and numbers.start > self.highest:
             self.highest = numbers[-1]
             return
-        highest = self.highest
+        highest, before, came = self.highest, self.fresh.once, set[int]()
         for n in numbers:
             if n < highest:
                 self.inversions += 1
+                if n not in came and n not in before:
+                    self.behind.add(n)
             else:
                 highest = n
+            came.add(n)
         self.highest = highest
 
     def add_corrupt(self, n: int) -> int:
@@ -256,6 +284,7 @@ class Receipts:
         self.known |= other.known
         self.corrupt_copies += other.corrupt_copies
         self.inversions += other.inversions
+        self.behind |= other.behind
         self.highest = max(self.highest, other.highest)
 
     def duplicates(self) -> int:

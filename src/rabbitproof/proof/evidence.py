@@ -1,0 +1,89 @@
+"""What is known of one queue at the end of a run, and when that proves that it is empty.
+
+Pure: no I/O, no clock. Refuses to find things out (``trial``, ``work``) and to judge (``books``
+and ``verdict``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from rabbitproof.model import QueueType
+    from rabbitproof.proof.ledger import QueueReceipts
+
+REFUSED: Final = frozenset({"delivery_limit", "rejected"})
+"""Reasons for which only a message goes that some consumer had and did not acknowledge: that it
+was seen does not make it done, and that so many went does not tell what became of unseen ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Copies that left a queue for a known reason instead of being acknowledged."""
+
+    reason: str
+    """``expired``, ``maxlen``, ``delivery_limit``, ``rejected`` or ``purged``."""
+    count: int = 0
+    """Copies of which only the number is known, as from purge-ok or the broker's counters."""
+    receipts: QueueReceipts | None = None
+    """Copies that are known by name: what was read from a dead-letter queue that holds only
+    what was dropped for this reason."""
+    evidence: str = ""
+    """Who says so. A whole sentence, or nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueEvidence:
+    """What is known of one queue at the end of a run."""
+
+    name: str
+    """Its real name on the broker."""
+    kind: QueueType
+    receipts: QueueReceipts | None
+    """All consumers' ledgers united; None when nobody consumed it."""
+    left: int | None
+    """Messages that the broker still counts after all consumers ended; of a stream, those that
+    were not read. None when it could not be asked."""
+    drained: bool
+    """Proven to hold nothing more that was not seen; see ``proves_drained``."""
+    consumers: int = 0
+    """How many consumed it at the same time."""
+    second: int | None = None
+    """What a second source counted of ``left``; None when none was asked."""
+    unended: int = 0
+    """Consumers that ended without a word (killed): what they received last may have gone back
+    to the queue, so that there is a second copy of what was seen."""
+    passes: int = 1
+    """How often a stream was read from the same place at most: once for each consumer and each
+    new connection. Reading it again makes no duplicates."""
+    drops: tuple[Drop, ...] = ()
+    unordered: str = ""
+    """Why this queue promises no order whatever happens, as with priorities or a producer with
+    several channels; ends a sentence that begins with "order was not checked:"."""
+
+    @property
+    def counted(self) -> int | None:
+        """``left`` where it can be relied on.
+
+        A queue with replicas answers 0 as well when its leader does not answer in time, so there
+        a second source has to agree with a 0; and with what is left of a stream, whose count is
+        up to some seconds old while it was read.
+        """
+        if self.drained:
+            return 0
+        if self.kind == "classic" or self.left == self.second:
+            return self.left
+        if self.kind == "stream" and self.receipts is not None:
+            return None
+        return self.left or None
+
+
+def proves_drained(kind: QueueType, left: int | None, second: int | None = None) -> bool:
+    """Say whether these counts prove that a queue holds nothing more.
+
+    ``left`` is a passive declare's count after all consumers ended (of a stream: less what was
+    read). For a classic queue that is enough; for the others ``second``, the Management API's
+    count, has to be 0 too.
+    """
+    return left == 0 and (kind == "classic" or second == 0)
