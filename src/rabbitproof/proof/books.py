@@ -243,8 +243,8 @@ def _split(tally: _Tally, unseen: BitMap, seen: BitMap) -> None:
     if not seen:
         tally.head += len(unseen)
         return
-    head = unseen.range_cardinality(0, seen.min())
-    tail = unseen.range_cardinality(seen.max(), unseen.max() + 1) if unseen else 0
+    head = unseen.rank(seen.min())
+    tail = len(unseen) - unseen.rank(seen.max())
     tally.head += head
     tally.tail += tail
     tally.middle += len(unseen) - head - tail
