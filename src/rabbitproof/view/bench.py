@@ -12,13 +12,13 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import asdict, fields
-from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
 
 from rabbitproof.model import Measurement
 from rabbitproof.text import safe
 from rabbitproof.view import figures
 from rabbitproof.view.chart import Bar, bars
+from rabbitproof.view.pages import drawing, render
 
 if TYPE_CHECKING:
     from rich.console import Group, RenderableType
@@ -157,19 +157,12 @@ def _cell(value: object) -> object:
 
 def page(comparison: Comparison) -> str:
     """Return one HTML page that needs nothing but itself: no script, no font, no network."""
-    from jinja2 import Environment, StrictUndefined
-    from markupsafe import Markup
-
-    source = resources.files(__package__).joinpath("bench.html.j2").read_text("utf-8")
-    template = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    ).from_string(source)
     topologies: dict[str, list[dict[str, object]]] = {}
     for job in figures.jobs(comparison):
-        chart = Markup(_chart(job))  # noqa: S704 - escaped where it is drawn
-        part = {"job": job, "chart": chart}
+        part = {"job": job, "chart": drawing(_chart(job))}
         topologies.setdefault(job.topology, []).append(part)
-    return template.render(
+    return render(
+        "bench.html.j2",
         headline=figures.headline(comparison),
         beside_java=figures.beside_java(comparison),
         topologies=topologies,

@@ -1,8 +1,9 @@
-"""A bar chart as static SVG, to stand inside a page.
+"""A bar chart as static SVG, to stand inside a page; and what all charts have in common.
 
 The colours are the page's, by class: ``bars`` (each bar ``rect``, ours ``ours``), ``ci`` for the
 whiskers, ``axis``, ``guide``, ``major`` for the reference. So the chart follows the page into the
-dark. Refuses to hold: scripts, styles, anything that loads from elsewhere.
+dark. Refuses to hold: scripts, styles, anything that loads from elsewhere, and lines
+(``curve.py``).
 
 pygal draws; what it adds for its own script and its own colours is taken out again.
 """
@@ -46,7 +47,7 @@ def bars(title: str, unit: str, values: list[Bar], reference: tuple[str, float] 
     ``title`` is for those who can't see it. ``reference`` is drawn as a line through all bars,
     named, at its value. All texts may be untrusted.
     """
-    pygal = _pygal()
+    pygal = library()
     end = max([bar.value.high for bar in values] + ([reference[1]] if reference else []))
     labels: list[dict[str, Any]] = [
         {"value": tick, "label": f"{tick:,.0f}"} for tick in _ticks(end, reference)
@@ -73,10 +74,10 @@ def bars(title: str, unit: str, values: list[Bar], reference: tuple[str, float] 
     upwards = values[::-1]  # pygal's first bar is the lowest
     chart.x_labels = [f"{safe(bar.name, _LABEL)}  {bar.value.median:,.0f}" for bar in upwards]
     chart.add("", [_value(bar, unit) for bar in upwards])
-    return _static(chart.render_tree(), title)
+    return static(chart.render_tree(), title)
 
 
-def _pygal() -> Any:
+def library() -> Any:
     """Import pygal, without the hook for plugins that it leaves in Python's import system.
 
     The hook knows only what Python 3.4 deprecated: every import that fails later would warn.
@@ -113,7 +114,7 @@ def _ticks(end: float, reference: tuple[str, float] | None) -> list[float]:
     return [tick for tick in ticks if abs(tick - reference[1]) > 0.28 * end]
 
 
-def _static(root: Any, title: str) -> str:
+def static(root: Any, title: str) -> str:
     """Return pygal's tree as text, without all that is there for a script or a style sheet."""
     from pygal.etree import etree
 

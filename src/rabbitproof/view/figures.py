@@ -8,11 +8,10 @@ from outside.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
-from math import isfinite
 from typing import TYPE_CHECKING, Final
 
 from rabbitproof.text import safe
+from rabbitproof.view import surroundings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,20 +27,6 @@ NONE: Final = "–"
 _NAME, _SENTENCE = 40, 500
 """Characters shown of a name, and of a note, a reason or an entry of the environment, at most."""
 _VERBS: Final[dict[Role, str]] = {"publish": "publishes", "consume": "consumes"}
-_ENVIRONMENT: Final = {
-    "rabbitproof": "rabbitproof",
-    "rabbitmq": "RabbitMQ",
-    "erlang": "Erlang/OTP",
-    "python": "Python",
-    "machine": "Machine",
-    "started": "Started",
-    "count": "Messages a round",
-    "body_bytes": "Bytes of a body",
-    "window": "Most unconfirmed messages",
-    "prefetch": "Prefetch",
-}
-"""Names for what a bench is known to say of its surroundings, in the order of showing."""
-_COUNTS: Final = {"count", "body_bytes", "window", "prefetch"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,16 +122,7 @@ def beside_java(comparison: Comparison) -> str:
 
 def environment(comparison: Comparison) -> list[tuple[str, str]]:
     """Return name and value of what surrounded the bench; what we have no name for comes last."""
-    surroundings = comparison.environment
-    keys = [key for key in _ENVIRONMENT if key in surroundings]
-    keys += [key for key in surroundings if key not in _ENVIRONMENT]
-    return [
-        (
-            safe(_ENVIRONMENT.get(key, str(key)), _NAME),
-            safe(_words(surroundings[key], key), _SENTENCE),
-        )
-        for key in keys
-    ]
+    return surroundings.told(comparison.environment)
 
 
 def _job(comparison: Comparison, rows: list[Row]) -> Job:
@@ -207,32 +183,3 @@ def _share_range(spread: Spread | None) -> str:
         return ""
     low, high = f"{100 * spread.low:.0f}", f"{100 * spread.high:.0f}"
     return f"{low}%" if low == high else f"{low}–{high}%"
-
-
-def _words(value: object, key: str = "") -> str:
-    """Return a value of the environment, of whatever type, for people."""
-    match value:
-        case None:
-            return "unknown"
-        case bool():
-            return "yes" if value else "no"
-        case int() if key in _COUNTS:
-            return f"{value:,}"
-        case float():
-            return f"{value:,.6g}" if isfinite(value) else "unknown"
-        case str() if key == "started":
-            return _when(value)
-        case dict():
-            return ", ".join(f"{name} {_words(part)}" for name, part in value.items()) or NONE
-        case list() | tuple():
-            return ", ".join(_words(part) for part in value) or NONE
-        case _:
-            return str(value) or NONE
-
-
-def _when(value: str) -> str:
-    try:
-        time = datetime.fromisoformat(value)
-    except ValueError:
-        return value
-    return time.isoformat(" ", "minutes").replace("+00:00", " UTC")
