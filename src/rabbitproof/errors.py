@@ -27,6 +27,7 @@
     │   └── NodeFailed                RabbitMQ is here but the node did not start
     ├── LedgerFailed                a ledger could not be written or read
     │   └── LedgerEmpty               ... it does not even say who wrote it
+    ├── ReportFailed                a report could not be written
     └── BenchFailed                 a client that is compared could not be measured
 
 Rules: an error's text is a sentence, and it ends in what to do. A class's docstring is the
@@ -146,6 +147,10 @@ class LedgerFailed(RabbitproofError):
 
 class LedgerEmpty(LedgerFailed):
     """The ledger is empty: its writer ended before anything was recorded; copy it again."""
+
+
+class ReportFailed(RabbitproofError):
+    """The report could not be written; make room or name another folder, and run it again."""
 
 
 class BenchFailed(RabbitproofError):

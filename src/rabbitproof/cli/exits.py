@@ -72,6 +72,7 @@ _EXITS: dict[type[errors.RabbitproofError], Exit] = {
     errors.ManagementError: Exit.UNREACHABLE,
     errors.NodeError: Exit.UNREACHABLE,
     errors.LedgerFailed: Exit.UNKNOWN,
+    errors.ReportFailed: Exit.UNKNOWN,
     errors.RabbitproofError: Exit.FAILED,
 }
 

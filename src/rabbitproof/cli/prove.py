@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,7 +13,9 @@ from rabbitproof.cli import options
 from rabbitproof.cli.connection import Flags, connection_from
 from rabbitproof.cli.exits import Exit
 from rabbitproof.cli.options import new_app
+from rabbitproof.errors import ReportFailed
 from rabbitproof.model import Advanced, Decision, Note, Step
+from rabbitproof.text import safe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,6 +51,10 @@ def prove(
     lazy: options.Lazy = False,
     url: options.Url = None,
     management_url: options.ManagementUrl = None,
+    report: Annotated[
+        Path | None,
+        typer.Option("--report", metavar="DIR", help="Write a page, JSON and JUnit XML there."),
+    ] = None,
     as_json: options.Json = False,
     list_all: Annotated[
         bool, typer.Option("--list", help="Show the scenarios and what each teaches.")
@@ -60,6 +67,7 @@ def prove(
     """
     if list_all:
         return _list()
+    from rabbitproof.cli import report as files
     from rabbitproof.identity import new_run
     from rabbitproof.trial import place
     from rabbitproof.trial import scenario as scenarios
@@ -67,6 +75,8 @@ def prove(
     from rabbitproof.work import topology as wiring
 
     chosen = scenarios.find(scenario)
+    if report is not None:
+        files.prepare(report)
     topology = options.topology(
         queue=options.QUEUE,
         audit_queue=options.AUDIT_QUEUE,
@@ -102,7 +112,23 @@ def prove(
     if result is None:
         raise AssertionError("a trial that ended has a result")
     _show(result, as_json=as_json)
+    if report is not None:
+        _write(report, result)
     return _EXITS[result.verdict.decision]
+
+
+def _write(folder: Path, result: TrialResult) -> None:
+    """Write the report. Without it a PASS is not done; any other verdict keeps its exit code."""
+    from rabbitproof.cli import report as files
+
+    try:
+        written = files.write(folder, result)
+    except ReportFailed as error:
+        if result.verdict.decision is Decision.PASS:
+            raise
+        _say(str(error))
+    else:
+        _say(f"wrote {', '.join(written)} in {safe(str(folder))}")
 
 
 def _follow(progress: Iterator[Progress]) -> None:

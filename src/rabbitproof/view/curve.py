@@ -29,6 +29,8 @@ MOST_POINTS: Final = 400
 """Of one line in a drawing: two or three units of the picture for each."""
 _FONT: Final = 13
 """As in ``chart.py``: what pygal reckons with, for the page's 15."""
+_LABEL: Final = 9
+"""Characters of a figure beside the axis, filled up, so that the time axes of all charts align."""
 _SHORTEST_MS: Final = 0.001
 """What took less is drawn here; a logarithm has no zero."""
 _STEPS_S: Final = (
@@ -98,7 +100,9 @@ def over_time(
     top = max([value for points in drawn for _, value in points] + [1.0]) * 1.08
     chart = _chart(canvas, (start, end_s), (0.0, top))
     chart.x_labels = [{"value": at, "label": _time(at)} for at in _times(end_s, canvas.x_marks)]
-    chart.y_labels = [{"value": at, "label": _count(at)} for at in _round_numbers(top, 4)]
+    chart.y_labels = [
+        {"value": at, "label": _count(at).rjust(_LABEL)} for at in _round_numbers(top, 4)
+    ]
     inside = [mark for mark in marks if start <= mark.at_s <= end_s]
     classes = []
     for mark in inside:
@@ -178,7 +182,7 @@ def _dress(root: Any, classes: list[str], numbers: list[str]) -> None:
             continue
         name = classes[int(found[1])]
         parent.set("class", name)
-        for path in parent:
+        for path in list(parent):
             path.attrib.pop("class", None)
             path.set("d", _LONG_NUMBER.sub(lambda m: f"{float(m[0]):.1f}", path.get("d", "")))
             if name == "mark":

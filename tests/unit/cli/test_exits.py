@@ -63,7 +63,7 @@ def test_every_error_has_its_exit_code(kind: type[errors.RabbitproofError]) -> N
         expected = Exit.USAGE
     elif kind in (errors.RabbitproofError, errors.BenchFailed):
         expected = Exit.FAILED
-    elif issubclass(kind, errors.LedgerFailed):
+    elif issubclass(kind, (errors.LedgerFailed, errors.ReportFailed)):
         expected = Exit.UNKNOWN
     assert exit_for(make(kind)) is expected
 

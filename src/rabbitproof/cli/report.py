@@ -1,0 +1,154 @@
+"""The files of a report, written into a folder: the page, the object, JUnit, and all lost ids.
+
+Not a command: what ``prove --report DIR`` calls, before the run and after it. Holds what a file is
+called and whether it may be written; refuses to word anything (``view``).
+
+Rules: what can go wrong with the folder is found out before the run. A file that is not an earlier
+report's is never replaced. An earlier report is taken away before the run, so that one that breaks
+never leaves yesterday's PASS behind. Each file appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Mapping
+from contextlib import contextmanager, suppress
+from itertools import chain
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Final
+
+from rabbitproof.errors import ReportFailed, UsageError
+from rabbitproof.text import safe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rabbitproof.model import TrialResult
+
+PAGE: Final = "report.html"
+OBJECT: Final = "report.json"
+JUNIT: Final = "junit.xml"
+
+_ID: Final = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-8[0-9a-f]{3}-[0-9a-f]{12}\r?\n")
+"""A line of a file with lost ids; see docs/message.md."""
+_HEAD: Final = 4_096
+"""Bytes at the beginning of a page in which its generator is named."""
+_LONGEST: Final = 80
+"""Characters of a queue's name in a file's name."""
+
+
+def lost_file(queue: str) -> str:
+    """Return the name of the file with a queue's lost ids, good on every system.
+
+    Two queues never share one, not even where upper and lower case are the same.
+    """
+    plain = re.sub(r"[^a-z0-9._-]", "_", queue.lower())[:_LONGEST]
+    if plain != queue:
+        digest = hashlib.sha256(queue.encode("utf-8", "surrogatepass")).hexdigest()
+        plain = f"{plain}-{digest[:10]}"
+    return f"lost-{plain}.txt"
+
+
+def prepare(folder: Path) -> None:
+    """See that a report can be written there, and take an earlier one away.
+
+    Errors: ``UsageError`` when the folder can't be made or written, or holds files under the
+    names of a report that are not a report's.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        old = _earlier(folder)
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(b"x")
+        for path in old:
+            path.unlink()
+    except OSError as error:
+        raise UsageError(
+            f"{safe(str(folder))} can't be written to ({_why(error)}); "
+            "name another folder with --report."
+        ) from None
+
+
+def write(
+    folder: Path, result: TrialResult, lost: Mapping[str, Iterable[str]] | None = None
+) -> list[str]:
+    """Write the report and return the names of its files.
+
+    ``lost``: logical name of a queue -> all its lost ids, read once and never held; without it
+    the first thousand, which the verdict has. Error: ``ReportFailed``.
+    """
+    from rabbitproof.view import verdict as words
+    from rabbitproof.view.junit import junit
+    from rabbitproof.view.report import page
+
+    files = {}
+    try:
+        for name, queue in result.verdict.queues.items():
+            ids = iter((lost or {}).get(name, queue.lost_ids) if queue.lost else ())
+            first = next(ids, None)
+            if first is not None:
+                files[name] = lost_file(name)
+                with _whole(folder / files[name]) as file:
+                    file.writelines(f"{one}\n" for one in chain([first], ids))
+        for name, text in (
+            (OBJECT, json.dumps(words.as_object(result)) + "\n"),
+            (JUNIT, junit(result)),
+            (PAGE, page(result, files)),
+        ):
+            with _whole(folder / name) as file:
+                file.write(text)
+    except OSError as error:
+        raise ReportFailed(
+            f"The report in {safe(str(folder))} is not complete ({_why(error)}), and the verdict "
+            "stands all the same; make room there and run it again."
+        ) from None
+    return [PAGE, OBJECT, JUNIT, *files.values()]
+
+
+def _earlier(folder: Path) -> list[Path]:
+    """Return the files of an earlier report."""
+    fixed = [path for name in (PAGE, OBJECT, JUNIT) if os.path.lexists(path := folder / name)]
+    if fixed and not _is_ours(folder / PAGE):
+        raise UsageError(
+            f"{safe(str(folder))} holds {fixed[0].name}, and not from a report of ours; "
+            "name another folder with --report."
+        )
+    return fixed + [path for path in folder.glob("lost-*.txt") if _has_ids(path)]
+
+
+def _is_ours(page: Path) -> bool:
+    from rabbitproof.view.report import GENERATOR
+
+    if page.is_symlink() or not page.is_file():
+        return False
+    with page.open("rb") as file:
+        return GENERATOR.encode() in file.read(_HEAD)
+
+
+def _has_ids(path: Path) -> bool:
+    if path.is_symlink() or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return _ID.fullmatch(file.readline(64)) is not None
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[IO[str]]:
+    """Open a file that gets its name when all of it is written."""
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    try:
+        with unfinished.open("w", encoding="utf-8", newline="\n") as file:
+            yield file
+        unfinished.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            unfinished.unlink()
+        raise
+
+
+def _why(error: OSError) -> str:
+    return safe(error.strerror or type(error).__name__)

@@ -1,0 +1,435 @@
+"""The report of a trial: one HTML page to show around.
+
+The verdict comes first, then what was done, the books, what was lost, how it went over time, how
+long messages took, what all of this does not say, and how to do it again. Refuses to write files
+(``cli/report.py``), to draw (``curve.py``), and to decide anything. Pure.
+
+All that comes from outside is made safe as for a terminal, then escaped; the page runs no script
+and loads nothing, and its size does not grow with the run.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
+
+from rabbitproof.model import Decision
+from rabbitproof.text import safe
+from rabbitproof.view import surroundings
+from rabbitproof.view import verdict as words
+from rabbitproof.view.curve import COLOURS, HALF, NARROW, WIDE, Mark, over_time, percentiles
+from rabbitproof.view.pages import drawing, render
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rabbitproof.model import FaultRecord, QueueVerdict, Series, TrialResult
+
+GENERATOR: Final = '<meta name="generator" content="rabbitproof">'
+"""Stands in the head of each page: whoever writes one over another sees that it was ours."""
+
+_NAME, _SENTENCE, _COMMAND = 60, 500, 2_000
+"""Characters shown of a name, of a sentence, and of a command, at most."""
+_IDS, _REASONS, _CLAIMS, _QUEUES, _FAULTS, _LINES = 10, 20, 50, 24, 60, 12
+"""Shown of each at most; the object in report.json has all of them."""
+
+_MEANING: Final = {
+    Decision.PASS: "No message was lost, none was damaged, and everything that was promised held.",
+    Decision.FAIL: "A message was lost or damaged, or something that was promised did not hold.",
+    Decision.UNKNOWN: "Nothing wrong was proven, and neither was that all is well.",
+}
+_DROPPED: Final = {
+    "expired": "dropped: expired",
+    "maxlen": "dropped: the queue was full",
+    "delivery_limit": "dropped: delivered too often",
+    "rejected": "dropped: rejected",
+    "purged": "dropped: purged",
+}
+_LATENCIES: Final = {
+    "confirm": ("To the confirm", "from when a message was due to be sent, to its confirm"),
+    "end_to_end": ("End to end", "from when a message was due to be sent, to its arrival"),
+}
+_PERCENTILES: Final = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p99_9": 99.9, "p99_99": 99.99}
+_PASSWORD: Final = re.compile(r"(?<=://)([^\s/:@]*):[^\s/@]+@")
+
+NOT_TESTED: Final = (
+    "kill -9 of a broker is not a power cut: what the kernel still holds reaches the disk.",
+    "One machine is not a network: no packet was lost, delayed or torn apart on its way.",
+)
+"""Said when a trial says nothing itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A line of the books: what it is, and a figure for each queue."""
+
+    sign: str
+    name: str
+    figures: tuple[str, ...]
+    kind: str = ""
+    """A class of the page's style."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A drawing for wide and one for narrow screens, and what its lines are."""
+
+    title: str
+    wide: str
+    narrow: str
+    legend: tuple[tuple[int, str], ...]
+    """Number of the colour, name."""
+
+
+def page(result: TrialResult, lost_files: Mapping[str, str] | None = None) -> str:
+    """Return the report.
+
+    ``lost_files``: logical name of a queue -> file beside the page with all its lost ids.
+    """
+    verdict = result.verdict
+    queues = dict(list(verdict.queues.items())[:_QUEUES])
+    rates = _charts(result)
+    return render(
+        "report.html.j2",
+        verdict=verdict,
+        decision=str(verdict.decision),
+        meaning=_MEANING[verdict.decision],
+        headline=safe(words.headline(result), _SENTENCE),
+        scenario=safe(result.scenario, _NAME),
+        title=safe(result.title, _SENTENCE).rstrip("."),
+        teaches=safe(" ".join(result.teaches.split()), 2_000),
+        expected=not result.safe and verdict.decision is Decision.FAIL,
+        missed=not result.safe and verdict.decision is not Decision.FAIL,
+        run=safe(result.run, _NAME),
+        started=safe(surroundings.when(result.started), _NAME),
+        reasons=_some([safe(reason, _SENTENCE) for reason in verdict.reasons], _REASONS),
+        figures=_key_figures(result),
+        done=done(result),
+        claims=[(safe(text, _SENTENCE), held) for text, held in result.claims[:_CLAIMS]],
+        more_claims=max(0, len(result.claims) - _CLAIMS),
+        queue_names=[safe(name, _NAME) for name in queues],
+        real_names=[_real_name(name, queue) for name, queue in queues.items()],
+        more_queues=len(verdict.queues) - len(queues),
+        books=_books(result, queues),
+        counted=_counted(queues),
+        remarks=_remarks(queues),
+        lost=_lost(verdict.queues, lost_files or {}),
+        charts=rates,
+        faults=[_fault(fault) for fault in result.faults[:_FAULTS]],
+        numbers=[str(number) for number in range(1, len(result.faults) + 1)],
+        more_faults=max(0, len(result.faults) - _FAULTS),
+        latencies=_latencies(result),
+        not_tested=[safe(text, _SENTENCE) for text in result.not_tested or NOT_TESTED],
+        environment=_environment(result),
+        wiring=_wiring(result),
+        command=command(result),
+    )
+
+
+def command(result: TrialResult) -> str:
+    """Return what to type to repeat it; a password that slipped in is masked."""
+    return _PASSWORD.sub(r"\1:***@", safe(result.command, _COMMAND))
+
+
+def done(result: TrialResult) -> list[str]:
+    """Return in plain words what was done and what came of it: whole sentences."""
+    verdict = result.verdict
+    count = len(verdict.queues)
+    queues = "one queue" if count == 1 else f"each of {count} queues" if count else "no queue"
+    out = [
+        f"{_messages(verdict.attempted)} sent, meant for {queues}. Each has a number and a "
+        "checksum of its own, so that this report speaks of every single one of them and does "
+        "not only count."
+    ]
+    whole = verdict.confirmed == verdict.attempted > 0
+    parts = [f"RabbitMQ confirmed {'all' if whole else f'{verdict.confirmed:,}'} of them"]
+    for number, what in (
+        (verdict.nacked, "refused {}"),
+        (verdict.returned, "returned {} because no queue wanted them"),
+        (verdict.in_doubt, "left {} without an answer"),
+    ):
+        if number:
+            parts.append(what.format(f"{number:,}"))
+    out.append(_listed(parts) + ".")
+    if result.faults:
+        fired = sum(fault.fired for fault in result.faults)
+        broke = f"{fired} time" + ("" if fired == 1 else "s")
+        out.append(
+            f"Meanwhile something was broken on purpose, {broke}."
+            if fired == len(result.faults)
+            else f"Something was to be broken on purpose {len(result.faults)} times; it really "
+            f"broke {broke}."
+        )
+    return out
+
+
+# --- the books --------------------------------------------------------------------------------
+
+
+def _books(result: TrialResult, queues: Mapping[str, QueueVerdict]) -> list[Entry]:
+    """Return confirmed = seen + left + dropped + lost + undecided, and what does not add up."""
+    verdict = result.verdict
+    all_of = list(queues.values())
+    if not all_of:
+        return []
+    without = not verdict.confirmed and verdict.in_doubt == verdict.attempted > 0
+    wanted = verdict.attempted if without else verdict.confirmed
+
+    def entry(sign: str, name: str, values: list[int | None], kind: str = "") -> Entry:
+        shown = tuple("?" if value is None else f"{value:,}" for value in values)
+        return Entry(sign, name, shown, kind)
+
+    out = [entry("", "sent, without confirms" if without else "confirmed", [wanted] * len(all_of))]
+    out.append(entry("=", "seen by a consumer", [_seen(queue) for queue in all_of]))
+    out.append(entry("+", "still in the queue", [queue.left_in_queue for queue in all_of]))
+    reasons = dict.fromkeys(reason for queue in all_of for reason in queue.dropped)
+    for reason in reasons:
+        name = _DROPPED.get(reason, f"dropped: {safe(reason, _NAME)}")
+        out.append(entry("+", name, [queue.dropped.get(reason, 0) for queue in all_of]))
+    if not reasons:
+        out.append(entry("+", "dropped for a known reason", [0] * len(all_of)))
+    out.append(entry("+", "lost", [queue.lost for queue in all_of], _kind(all_of, "lost", "bad")))
+    if any(queue.undecided for queue in all_of):
+        out.append(
+            entry("+", "not seen, not proven lost", [queue.undecided for queue in all_of], "unsure")
+        )
+    out.append(
+        entry(
+            "+", "not explained", [queue.residue for queue in all_of],
+            _kind(all_of, "residue", "unsure"),
+        )
+    )  # fmt: skip
+    return out
+
+
+def _seen(queue: QueueVerdict) -> int:
+    """Return how many of what was confirmed came out; what was in doubt and came is no part."""
+    return queue.unique - queue.recovered
+
+
+def _kind(queues: list[QueueVerdict], field: str, kind: str) -> str:
+    return kind if any(getattr(queue, field) for queue in queues) else "good"
+
+
+def _counted(queues: Mapping[str, QueueVerdict]) -> list[Entry]:
+    """Return what else was counted in the queues, each with a word on what it means."""
+    all_of = list(queues.values())
+    rows: tuple[tuple[str, str, bool], ...] = (
+        ("received", "received, copies and all", True),
+        ("recovered", "in doubt for the sender, and here all the same", False),
+        ("nacked_delivered", "refused to the sender, and here all the same", False),
+        ("returned_delivered", "returned to the sender, and here all the same", False),
+        ("duplicates_redelivered", "copies, flagged as redelivered", True),
+        ("duplicates_resent", "copies of what was sent twice", False),
+        ("duplicates_unflagged", "copies that came as if they were the first", True),
+        ("corrupt", "damaged", True),
+        ("foreign", "not of this run", True),
+        ("reordered", "came behind a later one", True),
+    )
+    bad = {"duplicates_unflagged", "corrupt"}
+    out = []
+    for field, name, always in rows:
+        values = [getattr(queue, field) for queue in all_of]
+        if always or any(values):
+            shown = tuple("–" if value is None else f"{value:,}" for value in values)
+            out.append(Entry("", name, shown, "bad" if field in bad and any(values) else ""))
+    return out
+
+
+def _remarks(queues: Mapping[str, QueueVerdict]) -> list[str]:
+    """Return what has to be known of a queue's figures: whole sentences."""
+    out = []
+    for name, queue in queues.items():
+        shown = safe(name, _NAME)
+        if queue.judged_by == "count":
+            out.append(f"{shown} was judged by the broker’s count alone: nobody consumed it.")
+        elif queue.order_unchecked:
+            why = safe(queue.order_unchecked, _SENTENCE).rstrip(".")
+            out.append(f"In {shown} the order was not checked: {why}.")
+        if parts := _where_lost(queue):
+            out.append(f"Of the lost in {shown}, {parts}.")
+    return out
+
+
+def _where_lost(queue: QueueVerdict) -> str:
+    parts = [
+        f"{number:,} {'is' if number == 1 else 'are'} {where}"
+        for number, where in (
+            (queue.lost_head, "from before the first that was seen"),
+            (queue.lost_middle, "from between others that were seen"),
+            (queue.lost_tail, "from behind the last that was seen"),
+        )
+        if number
+    ]
+    return _listed(parts) if parts else ""
+
+
+def _lost(queues: Mapping[str, QueueVerdict], files: Mapping[str, str]) -> list[dict[str, Any]]:
+    return [
+        {
+            "queue": safe(name, _NAME),
+            "count": queue.lost,
+            "ids": [safe(one, _NAME) for one in queue.lost_ids[:_IDS]],
+            "file": safe(files.get(name, "")),
+            "address": quote(files.get(name, "")),
+        }
+        for name, queue in list(queues.items())[:_QUEUES]
+        if queue.lost
+    ]
+
+
+def _real_name(name: str, queue: QueueVerdict) -> str:
+    return "" if queue.name == name else safe(queue.name, _NAME)
+
+
+# --- figures ----------------------------------------------------------------------------------
+
+
+def _key_figures(result: TrialResult) -> list[tuple[str, str, str]]:
+    """Return name, figure and kind of what is shown large."""
+    verdict = result.verdict
+    queues = verdict.queues.values()
+    lost = sum(queue.lost for queue in queues)
+    undecided = sum(queue.undecided for queue in queues)
+    out = [
+        ("messages sent", f"{verdict.attempted:,}", ""),
+        ("confirmed", f"{verdict.confirmed:,}", ""),
+        ("lost", f"{lost:,}", "bad" if lost else "unsure" if undecided else "good"),
+    ]
+    if undecided:
+        out.append(("neither seen nor proven lost", f"{undecided:,}", "unsure"))
+    if result.publish_per_s:
+        out.append(("published a second", f"{result.publish_per_s:,}", ""))
+    if result.consume_per_s:
+        out.append(("consumed a second", f"{result.consume_per_s:,}", ""))
+    return out
+
+
+def _charts(result: TrialResult) -> list[Chart]:
+    """Return a chart for each unit, all with the same time axis."""
+    end = max(
+        [points[-1][0] for points in (series.points for series in result.series) if points]
+        + [max(fault.at_s, fault.until_s or 0.0) for fault in result.faults if fault.fired],
+        default=0.0,
+    )
+    marks = [
+        Mark(number, fault.at_s, fault.until_s)
+        for number, fault in enumerate(result.faults[:_FAULTS], 1)
+        if fault.fired
+    ]
+    units: dict[str, list[Series]] = {}
+    for series in result.series:
+        units.setdefault(series.unit, []).append(series)
+    out = []
+    for unit, group in list(units.items())[:4]:
+        shown = group[:_LINES]
+        title = {"msg/s": "Messages a second", "messages": "Messages in the queues"}.get(
+            unit, safe(unit, _NAME)
+        )
+        told = ", ".join(_summed_up(series) for series in shown)
+        label = f"{title}, over {end:.3g} seconds: {told}."
+        lines = [series.points for series in shown]
+        if wide := over_time(label, lines, marks, end, WIDE):
+            out.append(
+                Chart(
+                    title,
+                    drawing(wide),
+                    drawing(over_time(label, lines, marks, end, NARROW)),
+                    tuple((n % COLOURS, safe(s.name, _NAME)) for n, s in enumerate(shown)),
+                )
+            )
+    return out
+
+
+def _summed_up(series: Series) -> str:
+    high = max((value for _, value in series.points), default=0.0)
+    return f"{safe(series.name, _NAME)} up to {high:,.0f}"
+
+
+def _fault(fault: FaultRecord) -> tuple[str, ...]:
+    """Return name, when, how long, in flight, whether it broke, and what shows it."""
+    lasted = "–" if fault.until_s is None else f"{fault.until_s - fault.at_s:,.2f} s"
+    return (
+        safe(fault.name, _NAME),
+        f"{fault.at_s:,.2f} s" if fault.fired else "–",
+        lasted if fault.fired else "–",
+        "?" if fault.in_flight is None else f"{fault.in_flight:,}",
+        "yes" if fault.fired else "no",
+        safe(fault.evidence, _SENTENCE),
+    )
+
+
+def _latencies(result: TrialResult) -> list[dict[str, Any]]:
+    """Return each kind that was measured: its curve, its table, and what to know of it."""
+    out = []
+    kinds = [*_LATENCIES, *(kind for kind in result.curves if kind not in _LATENCIES)]
+    for kind in kinds[:4]:
+        found = result.latency.get(kind) or {}
+        measured = {
+            name: found[name]
+            for name in (*_PERCENTILES, "max")
+            if isinstance(found.get(name), int | float)
+        }
+        known = tuple((_PERCENTILES[name], ms) for name, ms in measured.items() if name != "max")
+        points = result.curves.get(kind) or known
+        if not points and not measured:
+            continue
+        name, about = _LATENCIES.get(kind, (safe(kind, _NAME), ""))
+        table = [(key.replace("_", "."), f"{ms:,.4g}") for key, ms in measured.items()]
+        label = f"{name}, milliseconds: {', '.join(f'{key} {ms}' for key, ms in table)}."
+        out.append(
+            {
+                "name": name,
+                "about": about,
+                "chart": drawing(percentiles(label, points, HALF)),
+                "table": table,
+                "note": _latency_note(found),
+            }
+        )
+    return out
+
+
+def _latency_note(found: Mapping[str, Any]) -> str:
+    parts = []
+    if count := found.get("count"):
+        parts.append(f"{count:,} messages measured, none left out but those of the warm-up")
+    if not found.get("live", True):
+        parts.append("the time before the consumer came is in it")
+    if negative := found.get("negative"):
+        parts.append(f"{negative:,} more came before they were sent: a clock was set")
+    return "; ".join(parts)
+
+
+# --- surroundings -----------------------------------------------------------------------------
+
+
+def _environment(result: TrialResult) -> list[tuple[str, str]]:
+    known = {key: value for key, value in result.environment.items() if key != "topology"}
+    return [(name, _PASSWORD.sub(r"\1:***@", value)) for name, value in surroundings.told(known)]
+
+
+def _wiring(result: TrialResult) -> list[tuple[str, str]]:
+    topology = result.environment.get("topology")
+    if not isinstance(topology, dict):
+        return []
+    flat = {key: value for key, value in topology.items() if key != "queues"}
+    queues = topology.get("queues")
+    queues = queues if isinstance(queues, dict) else {}
+    return surroundings.told({**flat, **dict(list(queues.items())[:_QUEUES])})
+
+
+def _some(items: list[str], most: int) -> list[str]:
+    """Return the first, and a sentence on how many there are more."""
+    if len(items) <= most:
+        return items
+    return [*items[:most], f"… and {len(items) - most:,} more; report.json has all of them."]
+
+
+def _messages(count: int) -> str:
+    return f"{count:,} message was" if count == 1 else f"{count:,} messages were"
+
+
+def _listed(parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
