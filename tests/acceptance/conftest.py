@@ -8,9 +8,12 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_S = 60
@@ -27,8 +30,19 @@ class Shell:
 
     environment: dict[str, str]
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start ``src/…py`` or a command of ``rabbitproof`` and return its process."""
+    def start(
+        self, *arguments: str, prepare: Callable[[], None] | None = None
+    ) -> subprocess.Popen[str]:
+        """Start ``src/…py`` or a command of ``rabbitproof`` and return its process.
+
+        ``prepare`` is called in the process before it begins.
+        """
+
+        def begin() -> None:
+            _heed_ctrl_c()
+            if prepare is not None:
+                prepare()
+
         door = arguments[0].endswith(".py")
         command = [sys.executable, *([] if door else ["-m", "rabbitproof"]), *arguments]
         return subprocess.Popen(
@@ -39,12 +53,17 @@ class Shell:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            preexec_fn=_heed_ctrl_c,
+            preexec_fn=begin,
         )
 
-    def run(self, *arguments: str, deadline_s: float = DEADLINE_S) -> Any:
+    def run(
+        self,
+        *arguments: str,
+        deadline_s: float = DEADLINE_S,
+        prepare: Callable[[], None] | None = None,
+    ) -> Any:
         """Run it to its end; return exit code, standard output and standard error."""
-        process = self.start(*arguments)
+        process = self.start(*arguments, prepare=prepare)
         try:
             out, err = process.communicate(timeout=deadline_s)
         except subprocess.TimeoutExpired:

@@ -23,6 +23,7 @@ COMMANDS = {
     "produce": "Send messages; count what the broker confirmed.",
     "consume": "Receive messages; count what is missing or came twice.",
     "monitor": "Watch queues, rates and consumers; say what is wrong.",
+    "verify": "Judge a run again, from its ledgers alone.",
     "prove": "Run a scenario, end in a verdict over every message.",
     "cleanup": "Delete queues and exchanges, after showing what that holds.",
     "bench": "Compare this client with the wire ceiling and with other clients.",

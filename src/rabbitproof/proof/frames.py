@@ -59,23 +59,22 @@ class Frame(NamedTuple):
     payload: bytes
 
 
-class Framer:
-    """Makes frames that follow each other in one file."""
+START: Final = zlib.crc32(LINE)
+"""What the checksum of the first frame begins with."""
 
-    __slots__ = ("crc",)
 
-    def __init__(self, crc: int | None = None) -> None:
-        """``crc``: of the last frame that is there already; None for a new file."""
-        self.crc = zlib.crc32(LINE) if crc is None else crc
+def frame(crc: int, kind: int, payload: bytes) -> bytes:
+    """Return the frame that follows one whose checksum is ``crc``."""
+    size = len(payload)
+    if size > LONGEST_PAYLOAD:
+        raise ValueError(f"a frame of {size} bytes is above the format's limit")
+    own = zlib.crc32(payload, zlib.crc32(_SUMMED.pack(size, kind), crc))
+    return _HEAD.pack(size, kind, own) + payload
 
-    def frame(self, kind: int, payload: bytes) -> bytes:
-        """Return the next frame."""
-        size = len(payload)
-        if size > LONGEST_PAYLOAD:
-            raise ValueError(f"a frame of {size} bytes is above the format's limit")
-        crc = zlib.crc32(payload, zlib.crc32(_SUMMED.pack(size, kind), self.crc))
-        self.crc = crc
-        return _HEAD.pack(size, kind, crc) + payload
+
+def crc_of(frame: bytes) -> int:
+    """Return the checksum that stands in a frame."""
+    return int.from_bytes(frame[_SUMMED.size : _HEAD.size], "big")
 
 
 class Reader:
@@ -91,7 +90,7 @@ class Reader:
         """Read ``data``, the whole file; it begins with ``LINE``."""
         self._data = data
         self.end = len(LINE)
-        self.crc = zlib.crc32(LINE)
+        self.crc = START
         self.torn = 0
         """Bytes of a last frame that was not written to its end."""
         self.damaged = 0

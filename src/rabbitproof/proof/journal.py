@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 from rabbitproof.errors import LedgerFailed, UsageError
 from rabbitproof.identity import Source
 from rabbitproof.proof.entries import Header, Kind, to_json
-from rabbitproof.proof.frames import LINE, LONGEST_LIST, Framer, pack
+from rabbitproof.proof.frames import LINE, LONGEST_LIST, START, crc_of, frame, pack
 from rabbitproof.proof.ledger import Outcomes, QueueReceipts, Receipts
 from rabbitproof.proof.record import SUFFIX, Record, read, read_all
 from rabbitproof.text import safe
@@ -37,8 +37,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Header", "Journal", "Record", "read", "read_all"]
 
-_BUFFER: Final = 64 * 1024
-"""Bytes kept back at most before they are written without being asked for."""
+_ENTRIES: Final = 1_000
+"""Entries kept back at most before they are written without being asked for."""
+
+_Entry = tuple[Kind, bytes, "Sequence[int] | None"]
+"""A frame to be: its kind, what its payload begins with, and the numbers behind it."""
 
 SEEN: Final = struct.Struct(">B6sH")
 CORRUPT: Final = struct.Struct(">6sHQ")
@@ -52,18 +55,15 @@ class Journal:
     disk); from then on nothing can be recorded, so nothing may be published or acknowledged.
     """
 
-    __slots__ = ("_buffer", "_fd", "_framer", "_held", "_key", "_start", "_stop", "header", "path")
+    __slots__ = ("_at", "_fd", "header", "path")
 
-    def __init__(self, path: Path, header: Header, fd: int, framer: Framer) -> None:
+    def __init__(self, path: Path, header: Header, fd: int, crc: int, frames: int) -> None:
         self.path = path
         self.header = header
         self._fd: int | None = fd
-        self._framer = framer
-        self._buffer: list[bytes] = []
-        self._held = 0
-        self._key: tuple[int, bytes] | None = None
-        """The range that may still grow: its kind and what stands before its numbers."""
-        self._start = self._stop = 0
+        self._at: tuple[int, int, list[_Entry]] = (crc, frames, [])
+        """The last written frame's checksum, how many are written, and what is to follow. All
+        in one, so that Ctrl+C, which may come between any two steps, finds it whole."""
 
     @classmethod
     def create(cls, folder: Path, stem: str, header: Header) -> Self:
@@ -80,11 +80,11 @@ class Journal:
             ) from None
         except OSError as error:
             raise _failed(path, error) from None
-        journal = cls(path, header, fd, Framer())
         _lock(fd, path)
-        journal._buffer.append(LINE)
-        journal._emit(Kind.HEADER, header.to_json())
-        journal.flush()
+        journal = cls(path, header, fd, START, 0)
+        first = frame(START, Kind.HEADER, header.to_json())
+        journal._write(LINE + first)
+        journal._at = (crc_of(first), 1, [])
         return journal
 
     @classmethod
@@ -104,7 +104,7 @@ class Journal:
         except OSError as error:
             os.close(fd)
             raise _failed(path, error) from None
-        journal = cls(path, header, fd, Framer(record.crc))
+        journal = cls(path, header, fd, record.crc, record.frames)
         journal._emit(Kind.HEADER, header.to_json())
         journal.flush()
         return journal
@@ -187,16 +187,32 @@ class Journal:
 
     def flush(self) -> None:
         """Have all that was noted in the kernel's hands: it outlives this process now."""
-        if self._key is not None:
-            self._settle()
-        buffer = self._buffer
-        if not buffer:
+        crc, frames, entries = self._at
+        if not entries:
             if self._fd is None:
                 raise LedgerFailed
             return
-        data = buffer[0] if len(buffer) == 1 else b"".join(buffer)
-        buffer.clear()
-        self._held = 0
+        parts = []
+        for kind, head, numbers in entries:
+            part = frame(crc, kind, head if numbers is None else head + pack(numbers))
+            crc = crc_of(part)
+            parts.append(part)
+        self._write(parts[0] if len(parts) == 1 else b"".join(parts))
+        self._at = (crc, frames + len(parts), [])
+
+    def settle(self) -> None:
+        """After Ctrl+C: find out whether it came in the middle of a ``flush``."""
+        if self._fd is None:
+            return
+        _, frames, entries = self._at
+        found = read(self.path)
+        try:
+            os.ftruncate(self._fd, found.size)
+        except OSError as error:
+            raise self._fail(error) from None
+        self._at = (found.crc, found.frames, entries[found.frames - frames :])
+
+    def _write(self, data: bytes) -> None:
         if self._fd is None:
             raise LedgerFailed
         try:
@@ -239,35 +255,30 @@ class Journal:
         """Note numbers; ranges that go on where the last one of the same kind ended become one."""
         if not numbers:
             return
+        entries = self._at[2]
         if isinstance(numbers, range) and numbers.step == 1:
-            if self._key == (kind, head) and self._stop == numbers.start:
-                self._stop = numbers.stop
-                return
-            if self._key is not None:
-                self._settle()
-            self._key, self._start, self._stop = (kind, head), numbers.start, numbers.stop
-            return
-        if not isinstance(numbers, (tuple, list)):
-            numbers = tuple(numbers)
-        for at in range(0, len(numbers), LONGEST_LIST):
-            self._emit(kind, head + pack(numbers[at : at + LONGEST_LIST]))
-
-    def _settle(self) -> None:
-        key, self._key = self._key, None
-        if key is not None:
-            self._append(key[0], key[1] + pack(range(self._start, self._stop)))
-
-    def _emit(self, kind: int, payload: bytes) -> None:
-        if self._key is not None:
-            self._settle()
-        self._append(kind, payload)
-        if self._held > _BUFFER:
+            if entries:
+                last_kind, last_head, last = entries[-1]
+                if (
+                    last_kind == kind
+                    and last_head == head
+                    and isinstance(last, range)
+                    and last.stop == numbers.start
+                ):
+                    entries[-1] = (kind, head, range(last.start, numbers.stop))
+                    return
+            entries.append((kind, head, numbers))
+        else:
+            plain = tuple(numbers)
+            for at in range(0, len(plain), LONGEST_LIST):
+                entries.append((kind, head, plain[at : at + LONGEST_LIST]))
+        if len(entries) > _ENTRIES:
             self.flush()
 
-    def _append(self, kind: int, payload: bytes) -> None:
-        frame = self._framer.frame(kind, payload)
-        self._buffer.append(frame)
-        self._held += len(frame)
+    def _emit(self, kind: Kind, payload: bytes) -> None:
+        self._at[2].append((kind, payload, None))
+        if len(self._at[2]) > _ENTRIES:
+            self.flush()
 
     def _fail(self, error: OSError) -> LedgerFailed:
         fd, self._fd = self._fd, None

@@ -151,12 +151,12 @@ class Consumer:
                     yield from self._pump()
                     self._answer()
                     self._cpu.end()
-                    self._finish()
+                    yield from self._finish()
                     break
                 except ConnectionLost as failure:
                     yield from self._recover(failure)
         except BaseException as error:
-            self.recorder.event("stopped", why=str(error) or type(error).__name__)
+            self.recorder.stopped(error)
             if isinstance(error, (KeyboardInterrupt, GeneratorExit)):
                 self._leave()
             raise
@@ -246,28 +246,34 @@ class Consumer:
         self.recorder.event("connected")
         self._active = time.monotonic()
 
-    def _finish(self, *, interrupted: bool = False) -> None:
+    def _finish(self, *, interrupted: bool = False) -> Iterator[Progress]:
         """Stop consuming; what was prefetched beyond the end goes back to the queue."""
-        connection = self._open
+        connection, queue = self._open, self.task.queue
         self._answer()
         look = connection.open_channel()
-        found = wiring.look(connection, look, self.task.queue)
+        found = wiring.look(connection, look, queue)
         self.shared = self.shared or (found.consumer_count or 0) > 1
         connection.call(self._channel, commands.Channel.Close(200, "done", 0, 0))
-        found = wiring.look(connection, look, self.task.queue)
+        found = wiring.look(connection, look, queue)
         self.left = int(found.message_count or 0)
-        self._record_end(found.consumer_count, interrupted=interrupted)
-        connection.close()
-
-    def _record_end(self, consumers: int | None, *, interrupted: bool = False) -> None:
-        """Have the ledger say that all is done, and what is left in the queue."""
-        queue = self.task.queue
+        second = None
+        if not interrupted and self._owing and self.recorder.doubts(queue):
+            yield Note(f"Asking the Management API as well what is left in '{safe(queue)}'.")
+            second = self.recorder.second_count(connection, queue)
         self.recorder.end(
             asdict(self.summary()),
             counts={queue: self.left},
-            consumers={queue: consumers},
+            consumers={queue: found.consumer_count},
+            second={queue: second},
             interrupted=interrupted,
         )
+        connection.close()
+
+    @property
+    def _owing(self) -> bool:
+        """Say whether it may matter what is left in the queue."""
+        expected = self.task.expect
+        return expected is None or self._consumed < expected or bool(self.receipts.missing)
 
     def _leave(self) -> None:
         """Somebody stopped it: end in good order all the same, if the ledger is to prove a drain.
@@ -277,7 +283,8 @@ class Consumer:
         """
         if self.recorder.keeps and self._started is not None:
             with contextlib.suppress(RabbitproofError):
-                self._finish(interrupted=True)
+                for _ in self._finish(interrupted=True):
+                    pass
 
     @property
     def _open(self) -> Connection:

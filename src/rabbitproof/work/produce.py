@@ -160,10 +160,10 @@ class Producer:
             self._record_end()
             self._open.close()
         except PreconditionFailed as refusal:
-            self.recorder.event("stopped", why=str(refusal))
+            self.recorder.stopped(refusal)
             raise _explained(refusal) from None
         except BaseException as error:
-            self.recorder.event("stopped", why=str(error) or type(error).__name__)
+            self.recorder.stopped(error)
             raise
         finally:
             if self._connection is not None:

@@ -15,7 +15,7 @@ import re
 import secrets
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,11 +24,13 @@ import psutil
 from rabbitproof import __version__
 from rabbitproof.errors import RabbitproofError
 from rabbitproof.proof.journal import Header, Journal
+from rabbitproof.work import topology as wiring
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rabbitproof.amqp.connection import Connection
+    from rabbitproof.broker.answers import QueueInfo
     from rabbitproof.broker.management import Management
     from rabbitproof.model import Topology
     from rabbitproof.proof.ledger import Outcomes, QueueReceipts
@@ -37,6 +39,9 @@ if TYPE_CHECKING:
 
 _SAMPLE_S: Final = 0.5
 """Seconds between two samples of figures: 120 a minute, of 100 bytes each."""
+_REPORT_S: Final = 6.0
+"""Within which a queue with replicas has reported its count to the Management API; they do so
+every 5 s."""
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -65,6 +70,17 @@ class Recorder:
 
     def event(self, name: str, **details: Any) -> None:
         """Note that something happened."""
+
+    def stopped(self, error: BaseException) -> None:
+        """Note that the participant ends before it has done all."""
+
+    def doubts(self, queue: str) -> bool:
+        """Say whether a count of 0 in this queue needs a second source."""
+        return False
+
+    def second_count(self, connection: Connection, queue: str) -> int | None:
+        """Return what a second source counts in a queue; None when it does not say."""
+        return None
 
     def end(self, summary: dict[str, Any], **values: Any) -> None:
         """Note that all is done, and what the broker counts."""
@@ -105,6 +121,8 @@ class LedgerRecorder(Recorder):
         self._offset = 0
         self._next = 0.0
         self._figures: Callable[[], dict[str, Any]] | None = None
+        self._kinds: dict[str, str] = {}
+        """Queue -> its type, where the Management API said it."""
 
     # --- the beginning ---
 
@@ -185,31 +203,30 @@ class LedgerRecorder(Recorder):
             "queues": [
                 {
                     "name": queue.name,
-                    "role": "work" if queue is topology.work else "audit",
+                    "role": role,
                     "type": queue.kind,
                     "durable": queue.durable,
                     "lazy": queue.lazy,
-                    "arguments": queue.arguments(lazy_works=True),
+                    "bound": queue.bound,
+                    "extra": dict(queue.extra),
+                    "arguments": queue.arguments(lazy_works=wiring.lazy_works(connection)),
                     "effective": self._effective(connection, queue.name),
                 }
-                for queue in topology.queues
+                for role, queue in (
+                    ("work", topology.work),
+                    ("audit", topology.audit),
+                    ("dead", topology.dead),
+                )
+                if queue is not None
             ],
         }
 
     def _effective(self, connection: Connection, queue: str) -> dict[str, Any] | None:
         """Return what the Management API says of a queue; None where it does not answer."""
-        if self._open_api is None:
-            return None
-        try:
-            with self._open_api() as api:
-                # Another broker's queue of that name would be worse than none.
-                if api.overview().cluster != connection.server_properties.get("cluster_name"):
-                    return None
-                found = api.queue(self._vhost, queue)
-        except RabbitproofError:
-            return None
+        found = self._ask(connection, queue)
         if found is None:
             return None
+        self._kinds[queue] = found.type
         return {
             "type": found.type,
             "durable": found.durable,
@@ -217,6 +234,18 @@ class LedgerRecorder(Recorder):
             "policy": found.policy,
             "policy_definition": found.policy_definition,
         }
+
+    def _ask(self, connection: Connection, queue: str) -> QueueInfo | None:
+        if self._open_api is None:
+            return None
+        try:
+            with self._open_api() as api:
+                # Another broker's queue of that name would be worse than none.
+                if api.overview().cluster != connection.server_properties.get("cluster_name"):
+                    return None
+                return api.queue(self._vhost, queue)
+        except RabbitproofError:
+            return None
 
     # --- meanwhile ---
 
@@ -243,11 +272,32 @@ class LedgerRecorder(Recorder):
         if self._journal is not None and not self._journal.failed:
             self._journal.event(self.now_ns(), name, details)
 
+    def stopped(self, error: BaseException) -> None:
+        """Write down why it ends early; an interrupt may have come in the middle of a write."""
+        if isinstance(error, KeyboardInterrupt) and self._journal is not None:
+            self._journal.settle()
+        self.event("stopped", why=str(error) or type(error).__name__)
+
     def now_ns(self) -> int:
         """Return the time by this participant's clock as it was when it began."""
         return self._began + time.monotonic_ns() - self._offset
 
     # --- the end ---
+
+    def doubts(self, queue: str) -> bool:
+        """Say so of all but classic queues, also where nobody said what it is."""
+        return self._open_api is not None and self._kinds.get(queue) != "classic"
+
+    def second_count(self, connection: Connection, queue: str) -> int | None:
+        """Return what the Management API counts, once it has had the time to count.
+
+        Queues with replicas and streams report every 5 s: what it says before that is old.
+        """
+        deadline = time.monotonic() + _REPORT_S
+        while (rest := deadline - time.monotonic()) > 0:
+            connection.wait(min(rest, 1.0))
+        found = self._ask(connection, queue)
+        return None if found is None else found.messages
 
     def end(self, summary: dict[str, Any], **values: Any) -> None:
         """Write the end record."""
@@ -287,9 +337,8 @@ def writer_lives(header: Header) -> bool:
 
 
 def _options(task: produce.Task | consume.Task) -> dict[str, Any]:
-    return {
-        name: value for name, value in asdict(task).items() if name not in {"topology", "source"}
-    }
+    names = {one.name for one in fields(task)} - {"topology", "source"}
+    return {name: getattr(task, name) for name in sorted(names)}
 
 
 def _plain(name: str) -> str:

@@ -84,10 +84,19 @@ def task_of(record: Record) -> Task:
 def _topology(found: dict[str, Any]) -> Topology:
     queues = {
         one["role"]: Queue(
-            str(one["name"]), one["type"], durable=bool(one["durable"]), lazy=bool(one["lazy"])
+            str(one["name"]),
+            one["type"],
+            durable=bool(one["durable"]),
+            lazy=bool(one["lazy"]),
+            bound=bool(one["bound"]),
+            extra=dict(one["extra"]),
         )
         for one in found["queues"]
     }
     return Topology(
-        str(found["exchange"]), str(found["routing_key"]), queues["work"], queues.get("audit")
+        str(found["exchange"]),
+        str(found["routing_key"]),
+        queues["work"],
+        queues.get("audit"),
+        queues.get("dead"),
     )

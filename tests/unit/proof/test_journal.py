@@ -17,7 +17,7 @@ from pyroaring import BitMap
 from rabbitproof.errors import LedgerEmpty, LedgerFailed, UsageError
 from rabbitproof.identity import Source
 from rabbitproof.proof.entries import Header, Kind
-from rabbitproof.proof.frames import LINE, Framer
+from rabbitproof.proof.frames import LINE, START, crc_of, frame
 from rabbitproof.proof.journal import Journal, read, read_all
 from rabbitproof.proof.ledger import Copies, Outcomes, QueueReceipts, Receipts
 
@@ -267,6 +267,33 @@ def test_a_full_disk_is_a_sentence_and_nothing_is_written_after_it(
     assert set(record.outcomes.attempted) == set(range(1, 11))
 
 
+@pytest.mark.parametrize("moment", ["before", "within", "after"])
+def test_ctrl_c_while_it_writes_leaves_a_file_that_is_whole_and_counts_nothing_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    with Journal.create(tmp_path, "x", header("consumer")) as journal:
+        receipts = journal.receipts()
+        receipts.of(SOURCES[0]).add([5, 3], redelivered=False)
+        receipts.of(SOURCES[1]).add(range(1, 9), redelivered=True)
+        real = os.write
+
+        def interrupted(fd: int, data: bytes) -> int:
+            if moment != "before":
+                real(fd, data[: len(data) // 2 + 5] if moment == "within" else data)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("rabbitproof.proof.journal.os.write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            journal.flush()
+        monkeypatch.undo()
+        journal.settle()
+        receipts.of(SOURCES[0]).add([9], redelivered=False)
+        journal.end({"t_ns": 1})
+    record = read(journal.path)
+    assert plain(record.receipts) == plain(receipts)
+    assert (record.ended, record.torn, record.damaged) == (True, None, None)
+
+
 @pytest.mark.parametrize(
     ("data", "error", "says"),
     [
@@ -275,9 +302,9 @@ def test_a_full_disk_is_a_sentence_and_nothing_is_written_after_it(
         (LINE, LedgerEmpty, "before it says who wrote it"),
         (b"PK\3\4", LedgerFailed, "is no ledger of rabbitproof"),
         (b"rabbitproof ledger 2\nwhatever", LedgerFailed, "has version 2 of the format"),
-        (LINE + Framer().frame(Kind.HEADER, b"{}"), LedgerFailed, "damaged at byte 21"),
-        (LINE + Framer().frame(Kind.HEADER, b"[" * 9999), LedgerFailed, "damaged at byte 21"),
-        (LINE + Framer().frame(Kind.FOREIGN, b"\0\0\0\1"), LedgerFailed, "no header"),
+        (LINE + frame(START, Kind.HEADER, b"{}"), LedgerFailed, "damaged at byte 21"),
+        (LINE + frame(START, Kind.HEADER, b"[" * 9999), LedgerFailed, "damaged at byte 21"),
+        (LINE + frame(START, Kind.FOREIGN, b"\0\0\0\1"), LedgerFailed, "no header"),
     ],
 )
 def test_what_is_no_ledger_is_told_in_a_sentence(
@@ -290,12 +317,15 @@ def test_what_is_no_ledger_is_told_in_a_sentence(
 
 
 def framed(*frames: tuple[int, bytes]) -> bytes:
-    framer = Framer()
-    return LINE + b"".join(framer.frame(kind, payload) for kind, payload in frames)
+    data, crc = LINE, START
+    for kind, payload in frames:
+        one = frame(crc, kind, payload)
+        data, crc = data + one, crc_of(one)
+    return data
 
 
 @pytest.mark.parametrize(
-    "frame",
+    "bad",
     [
         (0x7F, b""),
         (Kind.ATTEMPT, b"\0"),
@@ -307,10 +337,10 @@ def framed(*frames: tuple[int, bytes]) -> bytes:
     ],
 )
 def test_a_frame_that_makes_no_sense_ends_what_is_believed(
-    tmp_path: Path, frame: tuple[int, bytes]
+    tmp_path: Path, bad: tuple[int, bytes]
 ) -> None:
     path = tmp_path / "x.ledger"
-    path.write_bytes(framed((Kind.HEADER, header().to_json()), frame, (Kind.END, b'{"t_ns":1}')))
+    path.write_bytes(framed((Kind.HEADER, header().to_json()), bad, (Kind.END, b'{"t_ns":1}')))
     record = read(path)
     assert record.damaged is not None
     assert "damaged at byte" in record.damaged
