@@ -29,6 +29,7 @@ QueueBind = _accepting_any_name(commands.Queue.Bind)
 QueuePurge = _accepting_any_name(commands.Queue.Purge)
 QueueDelete = _accepting_any_name(commands.Queue.Delete)
 BasicPublish = _accepting_any_name(commands.Basic.Publish)
+QueueUnbind = _accepting_any_name(commands.Queue.Unbind)
 BasicConsume = _accepting_any_name(commands.Basic.Consume)
 
 CLOSE = commands.Channel.Close(200, "done", 0, 0)

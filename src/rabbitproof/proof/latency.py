@@ -24,6 +24,8 @@ _DIGITS: Final = 3
 _BITS: Final = 11
 """Bits that hold three digits: a bucket of the histogram is as wide as the twelfth."""
 
+_POINTS: Final = 20
+"""Points of a curve for each step to a tenth of what is left, about half of that."""
 _PERCENTILES: Final = {"p50": 5_000, "p90": 9_000, "p99": 9_900, "p99_9": 9_990, "p99_99": 9_999}
 """Name -> hundredths of a percent."""
 
@@ -67,6 +69,35 @@ class Latency:
     def count(self) -> int:
         """How many messages were counted, without the negative ones."""
         return sum(self._counts.values())
+
+    def dump(self) -> dict[str, Any]:
+        """Return all that was counted, ready for JSON; ``load`` makes the same again of it."""
+        return {
+            "counts": sorted(self._counts.items()),
+            "highest": self._highest,
+            "negative": self.negative,
+        }
+
+    @classmethod
+    def load(cls, dumped: dict[str, Any]) -> Latency:
+        """Return what another process counted."""
+        found = cls()
+        found._counts = {int(ns): int(count) for ns, count in dumped["counts"]}
+        found._highest, found.negative = int(dumped["highest"]), int(dumped["negative"])
+        return found
+
+    def curve(self) -> tuple[tuple[float, float], ...]:
+        """Return (percentile, milliseconds) from the quickest message to the slowest."""
+        total, so_far, next_at = self.count, 0, 0.0
+        out: list[tuple[float, float]] = []
+        for ns, count in sorted(self._counts.items()):
+            so_far += count
+            at = 100 * so_far / total
+            if at >= next_at or so_far == total:
+                out.append((round(at, 5), _ms(ns)))
+                # As many points between 90 and 99 as between 99 and 99.9: the tail is the point.
+                next_at = at + (100 - at) / _POINTS
+        return (*out[:-1], (100.0, _ms(self._highest))) if out else ()
 
     def summary(self) -> dict[str, Any]:
         """Return count, percentiles and maximum in milliseconds, and how many were negative.
@@ -127,6 +158,19 @@ class RunLatency:
         """Add what another participant of the same run counted."""
         self._warm.unite(other._warm)
         self._steady.unite(other._steady)
+
+    def dump(self) -> dict[str, Any]:
+        """Return all that was counted, ready for JSON."""
+        return {"warm": self._warm.dump(), "steady": self._steady.dump()}
+
+    def add(self, dumped: dict[str, Any]) -> None:
+        """Add what a participant in another process counted."""
+        self._warm.unite(Latency.load(dumped["warm"]))
+        self._steady.unite(Latency.load(dumped["steady"]))
+
+    def curve(self) -> tuple[tuple[float, float], ...]:
+        """Return (percentile, milliseconds) of what ``summary`` is about."""
+        return self._steady.curve() if self._steady.count else self._warm.curve()
 
     def summary(self) -> dict[str, Any]:
         """Return a summary of ``Latency`` and ``warm_up_left_out``, a number of messages."""

@@ -57,6 +57,11 @@ class Arrivals:
                 self._latency.record(self._now - sent, count, after_ns=after, done=self._count)
             self._count += count
 
+    @property
+    def latency(self) -> RunLatency:
+        """All latencies that were counted."""
+        return self._latency
+
     def summary(self) -> dict[str, Any]:
         """Return the latencies, whose clocks are in them, and whether it was there in time."""
         return self._latency.summary() | {

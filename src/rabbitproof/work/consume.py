@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from rabbitproof.amqp.connection import Connection
     from rabbitproof.identity import Source
     from rabbitproof.model import Progress, Sample
+    from rabbitproof.proof.latency import RunLatency
 
 _SILENCE_S: Final = 0.5
 """How long a stream has to be silent before it counts as read to its end."""
@@ -186,6 +187,11 @@ class Consumer:
     def began(self) -> bool:
         """True once it has subscribed."""
         return self._started is not None
+
+    @property
+    def latency(self) -> RunLatency:
+        """From when each message was due to its arrival."""
+        return self._arrivals.latency
 
     @property
     def unanswered(self) -> int:

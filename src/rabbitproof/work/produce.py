@@ -38,7 +38,7 @@ from rabbitproof.work.link import GIVE_UP_S, reopen
 from rabbitproof.work.recorder import Recorder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from rabbitproof.amqp.connection import Connection
     from rabbitproof.amqp.session import Event
@@ -91,6 +91,8 @@ class Task:
     """The broker has to return what no queue took."""
     nack_deadline_s: float = NACK_DEADLINE_S
     """For how long nacked messages are tried again; 0 for not at all."""
+    seconds: float | None = None
+    """Send nothing new after this time; ``count`` is the most then."""
     send_again: int = 0
     """So many messages, from the first, are sent a second time, as by a program that does not
     look at its confirms."""
@@ -135,7 +137,7 @@ class Producer:
         self._marked = 0
         self._blocked: str | None = None
 
-    def run(self) -> Iterator[Progress]:
+    def run(self) -> Generator[Progress, None, None]:
         """Do all of it. Raises what can't be helped; the outcomes are in ``summary`` then."""
         wiring.check(self.task.topology)
         try:
@@ -189,6 +191,11 @@ class Producer:
             cpu_seconds=self._cpu.seconds,
             latency=self._latency.summary() if task.confirms else None,
         )
+
+    @property
+    def latency(self) -> RunLatency:
+        """From when each message was due to its confirm."""
+        return self._latency
 
     @property
     def in_flight(self) -> int:
@@ -283,7 +290,9 @@ class Producer:
     def _pump(self) -> Iterator[Progress]:
         """Send and take answers until every message has its outcome."""
         connection = self._open
-        while self._fresh or self._again or self._unconfirmed or connection.backlog:
+        while self._to_send or self._unconfirmed or connection.backlog:
+            if self._fresh and self._time_is_up():
+                self._fresh = self._fresh[:0]
             if self._second_time and not self._fresh:
                 self._again.append((0.0, self._second_time, time.monotonic_ns()))
                 self._second_time = range(0)
@@ -299,6 +308,14 @@ class Producer:
             for event in connection.wait(0):
                 self._take(event)
             self._last_answer = time.monotonic()
+
+    @property
+    def _to_send(self) -> bool:
+        return bool(self._fresh or self._again or self._second_time)
+
+    def _time_is_up(self) -> bool:
+        limit = self.task.seconds
+        return limit is not None and time.monotonic() - (self._started or 0.0) >= limit
 
     def _fill(self, connection: Connection) -> None:
         """Publish as much as window, rate and the socket allow."""
@@ -418,7 +435,7 @@ class Producer:
         done, every = len(self.outcomes.acked), self.task.progress_every
         if not self.task.confirms:
             done = len(self.outcomes.attempted)
-        total = self.task.count
+        total = self.task.count if self.task.seconds is None else None
         if self._refusing_since is not None and not self.outcomes.nacked:
             self._refusing_since = None
         while self._marked + every <= done:
