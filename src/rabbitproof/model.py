@@ -325,6 +325,12 @@ class TrialResult:
     """Per latency: percentile (0 to 100) and milliseconds."""
     not_tested: tuple[str, ...] = ()
     """What this says nothing about. Whole sentences."""
+    expected: str = ""
+    """What a scenario that loses by design is expected to lose, and why; a whole sentence."""
+    surprises: tuple[str, ...] = ()
+    """What came out differently. Whole sentences; none when exactly the expected was found."""
+    planted: tuple[tuple[str, str, int], ...] = ()
+    """What was expected: queue (or nothing for the whole run), name of the count, number."""
 
 
 # --- bench ------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from typing import TYPE_CHECKING
+from unittest.mock import Mock
 
 import pytest
 
@@ -28,7 +29,7 @@ COUNT = 400
 def place(vhost: Vhost) -> Place:
     wanted = topology()
     names = {queue.name: queue.name for queue in wanted.queues}
-    return Place(parse(vhost.url), wanted, names, "a broker of the tests", lambda _: None)
+    return Place(parse(vhost.url), wanted, names, "a broker of the tests", vhost.name, Mock())
 
 
 def plan(*topologies: str, clients: tuple[str, ...] = ()) -> Plan:

@@ -9,8 +9,8 @@ import pytest
 
 from rabbitproof.address import parse
 from rabbitproof.model import Advanced, Decision, Step
-from rabbitproof.trial import place, scenario
-from rabbitproof.trial import trial as trial_module
+from rabbitproof.trial import faults, place, receiving, scenario, selftest
+from rabbitproof.trial.plan import FaultPlan
 from rabbitproof.trial.trial import Trial
 from rabbitproof.work.topology import made_lazy
 from support import ready, topology, witness
@@ -31,7 +31,7 @@ def carry_out(
     login = replace(address[0], vhost="/")
     run = "0a1b2c3d4e5f"
     with place.shared(address, node.management_url, login, wiring, run, lambda _: None) as here:
-        trial = Trial(scenario.find(name), here, run, count)
+        trial = Trial(scenario.adapted(scenario.find(name), count=count), here, run)
         for event in trial.run():
             if meddle and isinstance(event, Step) and "Ready" in event.text:
                 with witness(here.addresses[0].url()) as channel:
@@ -85,9 +85,9 @@ def test_every_phase_marks_its_tenths(node: Any, vhost: Any) -> None:
     login = replace(address[0], vhost="/")
     run = "0a1b2c3d4e5f"
     with place.shared(address, node.management_url, login, topology(), run, lambda _: None) as here:
-        trial = Trial(scenario.find("stress"), here, run, 2000)
+        trial = Trial(scenario.adapted(scenario.find("stress"), count=2000), here, run)
         marks = [event for event in trial.run() if isinstance(event, Advanced) and event.mark]
-        assert trial._consumer(here.topology.work, "Worker", 5).task.prefetch == 5000
+        assert trial._receiving.consumer(here.topology.work, 5).task.prefetch == 5000
     assert [mark.done for mark in marks] == [*range(200, 2001, 200)] * 3
     assert [mark.sample is None for mark in marks] == [True] * 10 + [False] * 20
     for phase in (marks[:10], marks[10:20], marks[20:]):
@@ -130,7 +130,7 @@ def test_meddling_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A stolen, an altered and a doubled message each fail the run, with their number."""
-    monkeypatch.setattr(trial_module, "_IDLE_S", 2.0)
+    monkeypatch.setattr(receiving, "IDLE_S", 2.0)
     result = carry_out(node, vhost.url, topology(), 2000, meddle)
     assert result.verdict.decision is Decision.FAIL
     found = result.verdict.queues[queue]
@@ -145,7 +145,7 @@ def test_a_message_stolen_before_the_count_breaks_the_claim(node: Any, vhost: An
     login = replace(address[0], vhost="/")
     run = "0a1b2c3d4e5f"
     with place.shared(address, node.management_url, login, topology(), run, lambda _: None) as here:
-        trial = Trial(scenario.find("offline"), here, run, 100)
+        trial = Trial(scenario.adapted(scenario.find("offline"), count=100), here, run)
         for event in trial.run():
             if isinstance(event, Step) and "confirmed in" in event.text:
                 with witness(here.addresses[0].url()) as channel:
@@ -166,7 +166,8 @@ def test_nothing_is_left_behind_where_no_vhost_may_be_made(vhost: Any) -> None:
     with place.shared(
         address, "http://127.0.0.1:9", address[0], topology(), "0a1b2c3d4e5f", lambda _: None
     ) as here:
-        trial = Trial(scenario.find("offline"), here, "0a1b2c3d4e5f", 500)
+        chosen = scenario.adapted(scenario.find("offline"), count=500)
+        trial = Trial(chosen, here, "0a1b2c3d4e5f")
         for _ in trial.run():
             pass
         mine = here.topology.work.name
@@ -177,3 +178,63 @@ def test_nothing_is_left_behind_where_no_vhost_may_be_made(vhost: Any) -> None:
     assert ready(vhost.url, "work.queue") == 1
     with witness(vhost.url) as channel, pytest.raises(Exception, match="NOT_FOUND"):
         channel.queue_declare(mine, passive=True)
+
+
+UNSAFE = [one.name for one in selftest.unsafe() if faults.refusal(one) is None]
+
+
+@pytest.mark.parametrize("name", UNSAFE)
+def test_what_loses_by_design_is_found_exactly(node: Any, vhost: Any, name: str) -> None:
+    """To the last message and with the right reason, on a broker that is not ours."""
+    address = parse(vhost.url)
+    login = replace(address[0], vhost="/")
+
+    def where(wiring: Any, run: str) -> Any:
+        return place.shared(address, node.management_url, login, wiring, run, lambda _: None)
+
+    chosen = scenario.find(name)
+    *_, end = selftest.run(where, private=False, chosen=[chosen])
+    assert isinstance(end, selftest.Outcome)
+    assert end.passed, (end.skipped, end.surprises, end.result and end.result.verdict)
+    assert end.result is not None
+    assert str(end.result.verdict.decision) == chosen.expect.verdict
+
+
+def test_processes_share_the_work(node: Any, vhost: Any) -> None:
+    """Two producers and three consumers, each a process with a ledger; all together pass."""
+    address = parse(vhost.url)
+    login = replace(address[0], vhost="/")
+    chosen = scenario.adapted(scenario.find("competing-consumers"), count=3000)
+    run = "0a1b2c3d4e5f"
+    with place.shared(address, node.management_url, login, topology(), run, lambda _: None) as here:
+        trial = Trial(chosen, here, run)
+        for _ in trial.run():
+            pass
+    result = trial.result
+    assert result is not None
+    assert result.verdict.decision is Decision.PASS, result.verdict
+    assert (result.verdict.attempted, result.verdict.confirmed) == (3000, 3000)
+    work = result.verdict.queues["work.queue"]
+    assert (work.unique, work.lost, work.left_in_queue) == (3000, 0, 0)
+    assert work.order_unchecked == "several consumers shared the queue"
+    assert result.latency["confirm"]["count"] > 0
+    assert result.latency["end_to_end"]["count"] > 0
+    assert all(member.ended for member in trial._sending.crew.members)
+
+
+def test_a_fault_that_never_fired_leaves_it_open(node: Any, vhost: Any) -> None:
+    """UNKNOWN, and the fault is named."""
+    address = parse(vhost.url)
+    login = replace(address[0], vhost="/")
+    offline = scenario.adapted(scenario.find("offline"), count=100)
+    chosen = replace(offline, faults=(FaultPlan("queue-purge", at_s=3600.0),))
+    run = "0a1b2c3d4e5f"
+    with place.shared(address, node.management_url, login, topology(), run, lambda _: None) as here:
+        trial = Trial(chosen, here, run)
+        for _ in trial.run():
+            pass
+    assert trial.result is not None
+    assert trial.result.verdict.decision is Decision.UNKNOWN
+    assert "queue-purge" in trial.result.verdict.reasons[0]
+    (record,) = trial.result.faults
+    assert (record.fired, record.evidence) == (False, "Its moment never came.")

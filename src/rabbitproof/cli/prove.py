@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -18,9 +20,11 @@ from rabbitproof.model import Advanced, Decision, Note, Step
 from rabbitproof.text import safe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from rabbitproof.address import Address
     from rabbitproof.model import Progress, TrialResult
+    from rabbitproof.trial.trial import Trial
 
 app = new_app()
 
@@ -38,7 +42,12 @@ _COLOURS = {Decision.PASS: "green", Decision.FAIL: "red", Decision.UNKNOWN: "yel
 def prove(
     *,
     scenario: Annotated[
-        str, typer.Argument(metavar="[SCENARIO]", help="Which one; see --list.", show_default=True)
+        str,
+        typer.Argument(
+            metavar="[SCENARIO | FILE.toml]",
+            help="Which one, see --list; or a file of your own.",
+            show_default=True,
+        ),
     ] = "offline",
     count: Annotated[
         int | None,
@@ -46,9 +55,46 @@ def prove(
             "--count", metavar="N", min=1, help="Messages.  [default: as the scenario says]"
         ),
     ] = None,
-    queue_type: options.WorkType = "classic",
-    audit_type: options.AuditType = "classic",
+    producers: Annotated[
+        int | None,
+        typer.Option(
+            "--producers",
+            metavar="N",
+            min=1,
+            help="Producers; more than one are processes.  [default: as the scenario says]",
+        ),
+    ] = None,
+    consumers: Annotated[
+        int | None,
+        typer.Option(
+            "--consumers",
+            metavar="N",
+            min=1,
+            help="Consumers; more than one are processes.  [default: as the scenario says]",
+        ),
+    ] = None,
+    queue_type: Annotated[
+        Literal["classic", "quorum"] | None,
+        typer.Option(
+            "--queue-type", help="Type of the work queue.  [default: as the scenario says]"
+        ),
+    ] = None,
+    audit_type: Annotated[
+        Literal["classic", "quorum", "stream"] | None,
+        typer.Option(
+            "--audit-type", help="Type of the audit queue.  [default: as the scenario says]"
+        ),
+    ] = None,
     lazy: options.Lazy = False,
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            "--seconds",
+            metavar="S",
+            min=0.1,
+            help="Send for so long, instead of a number of messages.",
+        ),
+    ] = None,
     url: options.Url = None,
     management_url: options.ManagementUrl = None,
     report: Annotated[
@@ -63,72 +109,105 @@ def prove(
     """Run one scenario from an empty broker to a verdict over every message.
 
     Without --url it starts a private RabbitMQ, uses it and removes it again; the environment is
-    ignored. With --url it works in a vhost of its own, or under names of its own.
+    ignored. With --url it works in a vhost of its own, or under names of its own. Faults of a
+    broker happen to a private one only.
     """
     if list_all:
         return _list()
     from rabbitproof.cli import report as files
     from rabbitproof.identity import new_run
-    from rabbitproof.trial import place
+    from rabbitproof.trial import faults, place
     from rabbitproof.trial import scenario as scenarios
     from rabbitproof.trial.trial import Trial
     from rabbitproof.work import topology as wiring
 
-    chosen = scenarios.find(scenario)
+    chosen = scenarios.adapted(
+        scenarios.find(scenario),
+        count=count,
+        producers=producers,
+        consumers=consumers,
+        seconds=seconds,
+        work_type=queue_type,
+        audit_type=audit_type,
+    )
     if report is not None:
         files.prepare(report)
-    topology = options.topology(
-        queue=options.QUEUE,
-        audit_queue=options.AUDIT_QUEUE,
-        exchange=options.EXCHANGE,
-        routing_key=None,
-        queue_type=queue_type,
-        audit_type=audit_type,
-        durable=chosen.durable or queue_type != "classic" or audit_type != "classic",
-        lazy=lazy,
-    )
+    topology = chosen.wiring()
+    if lazy:
+        topology = replace(
+            topology,
+            work=replace(topology.work, lazy=True),
+            audit=topology.audit and replace(topology.audit, lazy=True),
+        )
     wiring.check(topology)
-    if chosen.lazy:
-        topology = wiring.made_lazy(topology)
+    faults.check(chosen, private=url is None)
     run = new_run()
     _say(f"{chosen.name}: {chosen.title}. {' '.join(chosen.teaches.split())}")
+    addresses: tuple[Address, ...] = ()
     if url is None:
         where = place.private(topology, _say)
     else:
         connection = connection_from(Flags(url=url, management_url=management_url), environment={})
+        addresses = connection.addresses
         where = place.shared(
-            connection.addresses,
+            addresses,
             connection.api.url,
             connection.api.address,
             topology,
             run,
             _say,
         )
+    command = _command(
+        scenario,
+        addresses,
+        count=count,
+        producers=producers,
+        consumers=consumers,
+        queue_type=queue_type,
+        audit_type=audit_type,
+        lazy=lazy,
+        seconds=seconds,
+        report=report,
+    )
     with where as here:
         _say(f"using {here.where}")
-        trial = Trial(chosen, here, run, count or chosen.count)
+        ledgers = None if report is None else report / "ledgers" / run
+        trial = Trial(chosen, here, run, command=command, ledgers=ledgers)
         _follow(trial.run())
     result = trial.result
     if result is None:
         raise AssertionError("a trial that ended has a result")
     _show(result, as_json=as_json)
     if report is not None:
-        _write(report, result)
+        _write(report, trial, result)
     return _EXITS[result.verdict.decision]
 
 
-def _write(folder: Path, result: TrialResult) -> None:
+def _write(folder: Path, trial: Trial, result: TrialResult) -> None:
     """Write the report. Without it a PASS is not done; any other verdict keeps its exit code."""
     from rabbitproof.cli import report as files
 
     try:
-        written = files.write(folder, result)
+        written = files.write(folder, result, trial.lost())
     except ReportFailed as error:
         if result.verdict.decision is Decision.PASS:
             raise
         _say(str(error))
     else:
         _say(f"wrote {', '.join(written)} in {safe(str(folder))}")
+        _say(f"the ledgers are in {safe(str(trial.ledgers))}")
+
+
+def _command(scenario: str, addresses: Sequence[Address], **given: object) -> str:
+    """Return what to type to repeat it, without any password."""
+    words = ["rabbitproof", "prove", scenario]
+    for name, value in given.items():
+        if value is not None and value is not False:
+            option = f"--{name.replace('_', '-')}"
+            words += [option] if value is True else [option, str(value)]
+    if addresses:
+        words += ["--url", ",".join(address.masked() for address in addresses)]
+    return shlex.join(words)
 
 
 def _follow(progress: Iterator[Progress]) -> None:
@@ -181,7 +260,7 @@ def _list() -> Exit:
 
     for name in scenarios.names():
         found = scenarios.find(name)
-        kind = "safe" if found.safe else "loses by design"
+        kind = "safe" if found.safe else "unsafe by design"
         print(f"{name}: {found.title} ({kind}, {found.count:,} messages)")
         print(f"    {' '.join(found.teaches.split())}")
     return Exit.DONE

@@ -39,12 +39,24 @@ class Place:
     """Real queue name -> the name that the scenario uses."""
     where: str
     """For people: which broker this is."""
-    queue_count: Callable[[str], int | None]
-    """Asks the Management API for a queue's messages; None when it does not know."""
+    vhost: str
+    open_api: Callable[[], Management]
+    """Opens the broker's Management API, to be used in a ``with`` statement."""
+    node: Node | None = None
+    """The broker itself where it is a private one, which may be broken."""
 
     def connect(self, name: str) -> Connection:
         """Open a connection of that name."""
         return open_connection(self.addresses, name)
+
+    def queue_count(self, queue: str) -> int | None:
+        """Ask the Management API for a queue's messages; None when it does not know."""
+        try:
+            with self.open_api() as api:
+                found = api.queue(self.vhost, queue)
+        except RabbitproofError:
+            return None
+        return None if found is None else found.messages
 
 
 @contextmanager
@@ -55,16 +67,24 @@ def private(topology: Topology, note: Callable[[str], None]) -> Iterator[Place]:
     with Node.start(installation) as node:
         address = parse(node.url)[0]
 
-        def count(queue: str) -> int | None:
-            return _count(node.management_url, address, "/", queue)
-
         yield Place(
             (address,),
             topology,
             {queue.name: queue.name for queue in topology.queues},
             f"a private RabbitMQ {node.version} on {address.host}:{address.port}",
-            count,
+            "/",
+            lambda: Management(node.management_url, node.username, node.password),
+            node,
         )
+
+
+@contextmanager
+def on_node(node: Node, topology: Topology, run: str) -> Iterator[Place]:
+    """Give a vhost of its own on a node of ours, gone afterwards."""
+    address = parse(node.url)[0]
+    where = shared([address], node.management_url, address, topology, run, lambda _: None, node)
+    with where as place:
+        yield place
 
 
 @contextmanager
@@ -75,26 +95,30 @@ def shared(
     topology: Topology,
     run: str,
     note: Callable[[str], None],
+    node: Node | None = None,
 ) -> Iterator[Place]:
-    """Give a corner of a broker that others use; ``login`` is for its Management API."""
+    """Give a corner of a broker that others use; ``login`` is for its Management API.
+
+    ``node``: that broker, if it is ours after all.
+    """
     with open_connection(addresses, f"RabbitMQ Prover {run}") as first:
         version = safe(str(first.server_properties.get("version", "?")))
         cluster = str(first.server_properties.get("cluster_name", ""))
     where = f"RabbitMQ {version} on {safe(addresses[0].host)}:{addresses[0].port}"
     vhost = f"rabbitproof-{run}"
-    api = Management(management_url, login.username, login.password, tls=login.tls)
-    with api:
+
+    def open_api() -> Management:
+        return Management(management_url, login.username, login.password, tls=login.tls)
+
+    with open_api() as api:
         problem = _make_vhost(api, vhost, cluster, addresses[0].username)
         if problem is None:
             note(f"working in a vhost of its own, {vhost}, which is deleted afterwards")
             inside = tuple(replace(address, vhost=vhost) for address in addresses)
 
-            def count(queue: str) -> int | None:
-                return _count(management_url, login, vhost, queue)
-
             try:
                 names = {queue.name: queue.name for queue in topology.queues}
-                yield Place(inside, topology, names, where, count)
+                yield Place(inside, topology, names, where, vhost, open_api, node)
             finally:
                 api.delete_vhost(vhost)
             return
@@ -103,11 +127,8 @@ def shared(
     pairs = zip(real.queues, topology.queues, strict=True)
     names = {mine.name: theirs.name for mine, theirs in pairs}
 
-    def count_named(queue: str) -> int | None:
-        return _count(management_url, login, addresses[0].vhost, queue)
-
     try:
-        yield Place(tuple(addresses), real, names, where, count_named)
+        yield Place(tuple(addresses), real, names, where, addresses[0].vhost, open_api, node)
     finally:
         _remove(addresses, real)
 
@@ -132,14 +153,19 @@ def _make_vhost(api: Management, vhost: str, cluster: str, user: str) -> str | N
 
 
 def _renamed(topology: Topology, prefix: str) -> Topology:
+    work, dead = topology.work, topology.dead
+    if dead is not None:
+        dead = replace(dead, name=f"{prefix}.{dead.name}")
+        work = replace(work, extra={**work.extra, "x-dead-letter-routing-key": dead.name})
     return replace(
         topology,
         exchange=f"{prefix}.{topology.exchange}",
         routing_key=f"{prefix}.{topology.routing_key}",
-        work=replace(topology.work, name=f"{prefix}.{topology.work.name}"),
+        work=replace(work, name=f"{prefix}.{work.name}"),
         audit=None
         if topology.audit is None
         else replace(topology.audit, name=f"{prefix}.{topology.audit.name}"),
+        dead=dead,
     )
 
 
@@ -147,15 +173,6 @@ def _remove(addresses: Sequence[Address], topology: Topology) -> None:
     """Delete what a trial made under its own names."""
     with open_connection(addresses, "RabbitMQ Prover (cleaning up)") as connection:
         channel = connection.open_channel()
-        for queue in topology.queues:
+        for queue in (*topology.queues, *((topology.dead,) if topology.dead else ())):
             connection.call(channel, methods.QueueDelete(queue=queue.name))
         connection.call(channel, methods.ExchangeDelete(exchange=topology.exchange))
-
-
-def _count(url: str, login: Address, vhost: str, queue: str) -> int | None:
-    try:
-        with Management(url, login.username, login.password, tls=login.tls) as api:
-            found = api.queue(vhost, queue)
-    except RabbitproofError:
-        return None
-    return None if found is None else found.messages

@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -140,7 +141,7 @@ def test_the_peak_is_the_clients_own() -> None:
 
 def place(connect: Callable[[], Any] | None = None) -> Place:
     names = {queue.name: queue.name for queue in TOPOLOGY.queues}
-    return Place(parse(URL), TOPOLOGY, names, "nowhere", lambda _: None)
+    return Place(parse(URL), TOPOLOGY, names, "nowhere", "/", Mock())
 
 
 def test_tls_is_refused_before_anything_is_started(tmp_path: Path) -> None:

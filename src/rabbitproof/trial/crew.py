@@ -1,0 +1,212 @@
+"""Participants that are processes: started, listened to, stopped and killed.
+
+Each keeps a ledger in one folder; that alone counts as proof. What they say on the way is for
+progress, and for faults to find their moment.
+
+Refuses to know what a participant does (``participant``) and when one is to be killed (``faults``).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
+
+import rabbitproof
+from rabbitproof.errors import Overdue
+from rabbitproof.proof.latency import RunLatency
+from rabbitproof.text import safe
+
+if TYPE_CHECKING:
+    from rabbitproof.address import Address
+
+_STOP_S: Final = 15.0
+"""For a participant to end its work and its ledger."""
+_KILL_S: Final = 10.0
+
+Role = Literal["producer", "consumer"]
+
+
+@dataclass(slots=True, eq=False)
+class Member:
+    """One participant."""
+
+    name: str
+    role: Role
+    process: subprocess.Popen[bytes]
+    done: int = 0
+    """Messages that were answered, or received."""
+    in_flight: int = 0
+    started: bool = False
+    file: Path | None = None
+    """Its ledger."""
+    summary: dict[str, Any] | None = None
+    latency: dict[str, Any] | None = None
+    """What it counted, as ``RunLatency.dump`` tells it."""
+    error: str | None = None
+    ended: bool = False
+    """Said all that it will ever say."""
+    killed: bool = False
+    _rest: bytes = b""
+
+    def take(self, data: bytes) -> None:
+        """Understand what it said."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            try:
+                said = json.loads(line)
+            except ValueError:
+                continue
+            self.started = True
+            self.done = int(said.get("done", self.done))
+            self.in_flight = int(said.get("in_flight", self.in_flight))
+            if said.get("file"):
+                self.file = Path(said["file"])
+            self.summary = said.get("summary", self.summary)
+            self.latency = said.get("latency", self.latency)
+            if "error" in said:
+                self.error = safe(str(said["error"]), 1_000)
+
+
+@dataclass(slots=True)
+class Crew:
+    """All processes of one trial. Use it as a context manager: it leaves none behind."""
+
+    ledgers: Path
+    members: list[Member] = field(default_factory=list)
+    _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for member in self.members:
+            if member.process.poll() is None:
+                member.process.kill()
+            member.process.wait()
+            _close(member)
+        self._selector.close()
+
+    def start(
+        self,
+        role: Role,
+        name: str,
+        addresses: tuple[Address, ...],
+        *,
+        run: str,
+        connection: str,
+        task: dict[str, Any],
+        pause_s: float = 0.0,
+    ) -> Member:
+        """Start a participant; ``task`` has the fields of ``work``'s task, ready for JSON."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "rabbitproof.trial.participant"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=_environment(),
+        )
+        member = Member(name, role, process)
+        self.members.append(member)
+        order = {
+            "role": role,
+            "addresses": [asdict(address) for address in addresses],
+            "connection": connection,
+            "ledger": str(self.ledgers),
+            "run": run,
+            "task": task,
+            "pause_s": pause_s,
+        }
+        if process.stdin is None or process.stdout is None:
+            raise AssertionError("both were asked for")
+        process.stdin.write(json.dumps(order).encode() + b"\n")
+        process.stdin.flush()
+        self._selector.register(process.stdout, selectors.EVENT_READ, member)
+        return member
+
+    def of(self, role: Role) -> list[Member]:
+        """Return the participants of a role."""
+        return [member for member in self.members if member.role == role]
+
+    def latency(self, role: Role) -> RunLatency:
+        """Return the latencies of all of a role."""
+        united = RunLatency(None)
+        for member in self.of(role):
+            if member.latency is not None:
+                united.add(member.latency)
+        return united
+
+    def running(self, role: Role) -> list[Member]:
+        """Return those that have not ended."""
+        return [member for member in self.of(role) if not member.ended]
+
+    def listen(self, timeout: float) -> None:
+        """Take what was said within ``timeout`` seconds; return as soon as there was something."""
+        if not self._selector.get_map():
+            return
+        for key, _ in self._selector.select(timeout):
+            member: Member = key.data
+            data = os.read(key.fd, 65_536)
+            if data:
+                member.take(data)
+            else:
+                self._selector.unregister(key.fileobj)
+                member.ended = True
+                member.process.wait()
+
+    def await_start(self, members: list[Member], seconds: float = 30.0) -> None:
+        """Wait until they all work, or have ended."""
+        deadline = time.monotonic() + seconds
+        while any(not member.started and not member.ended for member in members):
+            if time.monotonic() > deadline:
+                raise Overdue(
+                    "A participant's process did not start in time; look what keeps this machine "
+                    "busy, then try again."
+                )
+            self.listen(0.1)
+
+    def stop(self, role: Role) -> None:
+        """Have all of a role end in good order; kill who does not within the time."""
+        members = self.running(role)
+        for member in members:
+            _close_input(member)
+        deadline = time.monotonic() + _STOP_S
+        while any(not member.ended for member in members):
+            if time.monotonic() > deadline:
+                for member in self.running(role):
+                    self.kill(member)
+            self.listen(0.1)
+
+    def kill(self, member: Member) -> None:
+        """End a participant with SIGKILL, wherever it is."""
+        member.killed = True
+        member.process.kill()
+        deadline = time.monotonic() + _KILL_S
+        while not member.ended and time.monotonic() < deadline:
+            self.listen(0.1)
+
+
+def _environment() -> dict[str, str]:
+    """Return our environment, with which another process finds this package, too."""
+    source = str(Path(rabbitproof.__file__).resolve().parents[1])
+    known = os.environ.get("PYTHONPATH")
+    return dict(os.environ, PYTHONPATH=source if not known else f"{source}{os.pathsep}{known}")
+
+
+def _close_input(member: Member) -> None:
+    if member.process.stdin is not None:
+        try:
+            member.process.stdin.close()
+        except OSError:
+            return
+
+
+def _close(member: Member) -> None:
+    _close_input(member)
+    if member.process.stdout is not None:
+        member.process.stdout.close()

@@ -1,0 +1,155 @@
+"""One participant of a trial as a program of its own, so that it can be killed.
+
+``python -m rabbitproof.trial.participant``, started by ``crew``. The first line of standard input
+is its order, one JSON object (a password in it never shows in a process list); when standard input
+ends, it stops: whoever started it has gone or wants it to. Standard output has one JSON object a
+line: how far it is, and at last its summary. All that counts as proof is in its ledger.
+
+Refuses to know scenarios and verdicts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from rabbitproof.address import Address, Tls
+from rabbitproof.amqp.connection import open_connection
+from rabbitproof.errors import RabbitproofError
+from rabbitproof.identity import Source
+from rabbitproof.model import Queue, Started, Topology
+from rabbitproof.work import consume, produce
+from rabbitproof.work.recorder import LedgerRecorder
+
+if TYPE_CHECKING:
+    from rabbitproof.amqp.connection import Connection
+
+_REPORT_S: Final = 0.02
+"""Seconds between two lines at least: a fault has to be able to happen in the middle."""
+
+
+class _Stop(KeyboardInterrupt):
+    """Standard input has ended."""
+
+
+def main() -> None:
+    """Do what the order says."""
+    order = json.loads(sys.stdin.readline())
+    signal.signal(signal.SIGTERM, _stop)
+    # Ctrl+C goes to the whole group, and it is the trial that stops us.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    stopping = threading.Event()
+    threading.Thread(target=_watch, args=(threading.get_ident(), stopping), daemon=True).start()
+    try:
+        _work(order, stopping)
+    except _Stop:
+        pass
+    except RabbitproofError as error:
+        _say(error=str(error))
+        sys.exit(1)
+
+
+def _work(order: dict[str, Any], stopping: threading.Event) -> None:
+    addresses = [_address(one) for one in order["addresses"]]
+    name = order["connection"]
+
+    def connect() -> Connection:
+        return open_connection(addresses, name)
+
+    recorder = LedgerRecorder(
+        Path(order["ledger"]), run=order["run"], vhost=addresses[0].vhost, options={}
+    )
+    pause = float(order.get("pause_s", 0.0))
+    participant: produce.Producer | consume.Consumer
+    if order["role"] == "producer":
+        participant = produce.Producer(_produce_task(order), connect, recorder)
+    else:
+        participant = consume.Consumer(consume.Task(**order["task"]), connect, recorder)
+    said, before = 0.0, 0
+    try:
+        with closing(participant.run()) as progress:
+            for event in progress:
+                now = time.monotonic()
+                done = _done(participant)
+                due = now - said >= _REPORT_S or (pause and done > before)
+                if due or isinstance(event, Started):
+                    said = now
+                    _say(done=done, in_flight=_in_flight(participant), file=str(recorder.path))
+                if pause and done > before:
+                    stopping.wait(pause)  # it is busy with what it has received
+                before = done
+    finally:
+        _say(
+            done=_done(participant),
+            in_flight=0,
+            file=None if recorder.path is None else str(recorder.path),
+            summary=asdict(participant.summary()),
+            latency=participant.latency.dump(),
+        )
+
+
+def _done(participant: produce.Producer | consume.Consumer) -> int:
+    if isinstance(participant, consume.Consumer):
+        return participant.receipts.consumed
+    outcomes = participant.outcomes
+    return len(outcomes.acked if outcomes.confirms else outcomes.attempted)
+
+
+def _in_flight(participant: produce.Producer | consume.Consumer) -> int:
+    if isinstance(participant, consume.Consumer):
+        return participant.unanswered
+    return participant.in_flight
+
+
+def _produce_task(order: dict[str, Any]) -> produce.Task:
+    task = dict(order["task"])
+    wiring = dict(task.pop("topology"))
+    queues = {
+        name: None if wiring[name] is None else Queue(**wiring[name])
+        for name in ("work", "audit", "dead")
+    }
+    work = queues["work"]
+    if work is None:
+        raise AssertionError("a topology has a work queue")
+    topology = Topology(
+        wiring["exchange"], wiring["routing_key"], work, queues["audit"], queues["dead"]
+    )
+    return produce.Task(topology=topology, source=Source(*task.pop("source")), **task)
+
+
+def _address(one: dict[str, Any]) -> Address:
+    tls = one.pop("tls")
+    return Address(**one, tls=None if tls is None else Tls(**tls))
+
+
+def _say(**what: object) -> None:
+    try:
+        print(json.dumps(what), flush=True)
+    except OSError:  # nobody listens any more; the end of standard input will say so, too
+        return
+
+
+def _watch(main_thread: int, stopping: threading.Event) -> None:
+    """Wait for the end of standard input, then interrupt the main thread wherever it waits."""
+    sys.stdin.read()
+    stopping.set()
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(main_thread, signal.SIGTERM)
+    else:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _stop(_number: int, _frame: object) -> NoReturn:
+    raise _Stop
+
+
+if __name__ == "__main__":
+    main()

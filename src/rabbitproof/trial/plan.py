@@ -1,0 +1,238 @@
+"""What a scenario is made of, as values: topology, workload, faults, claims, expectation.
+
+Pure, frozen. Refuses to know TOML (``scenario``) and how any of it is carried out (``trial``,
+``faults``, ``planted``). The defaults here are the defaults of the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping  # noqa: TC003  scenario reads the types of the fields
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal
+
+from rabbitproof.model import (
+    Queue,
+    QueueType,
+    Topology,
+)
+
+WORK: Final = "work.queue"
+AUDIT: Final = "audit.queue"
+DEAD: Final = "dead.queue"
+EXCHANGE: Final = "direct.exchange"
+ROUTING_KEY: Final = "work"
+
+Consume = Literal["after", "during", "never"]
+Acks = Literal["manual", "auto"]
+
+
+@dataclass(frozen=True, slots=True)
+class QueuePlan:
+    """One queue of the topology."""
+
+    type: QueueType = "classic"
+    bound: bool = True
+    """False: its binding is forgotten."""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """Further arguments, such as x-message-ttl."""
+
+
+@dataclass(frozen=True, slots=True)
+class TopologyPlan:
+    """Which queues there are."""
+
+    durable: bool = True
+    lazy: bool = False
+    """Lazy queues where they are classic ones; the other types are on disk anyway."""
+    dead_letters: bool = False
+    """What the work queue drops goes to a queue of its own, where it can be counted."""
+    work: QueuePlan = QueuePlan()
+    audit: QueuePlan | None = QueuePlan()
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What is sent, and how it is consumed."""
+
+    count: int
+    """Messages, all producers together."""
+    size: int = 0
+    """Bytes of a body at least."""
+    rate: float | None = None
+    """Messages a second, all producers together; None for as fast as the broker confirms."""
+    producers: int = 1
+    consumers: int = 1
+    confirms: bool = True
+    mandatory: bool = True
+    """The broker has to return what no queue took."""
+    persistent: bool | None = None
+    """None: as the queues are durable."""
+    window: int = 20_000
+    """Unconfirmed messages in flight at most."""
+    retry_nacks: bool = True
+    """What was refused is tried again until a deadline."""
+    seconds: float | None = None
+    """Send for so long at most; None for as long as it takes."""
+    send_again: int = 0
+    """So many messages, the first ones, are sent a second time under the same id."""
+    consume: Consume = "after"
+    prefetch: int = 1000
+    """Messages that a consumer may hold without having acknowledged them."""
+    acks: Acks = "manual"
+    """``auto``: the broker forgets a message when it has sent it, before anybody has it."""
+    pause_ms: int = 0
+    """What a consumer takes for each read, as if it did something with the messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class FaultPlan:
+    """Something to break, and when."""
+
+    name: str
+    at_share: float | None = None
+    """When this share of the messages has been sent (or received, for a fault of consumers)."""
+    at_s: float | None = None
+    """Seconds after the first publish."""
+    lasts_s: float = 0.0
+    times: int = 1
+    every_s: float = 0.0
+    """Seconds from one time to the next."""
+    queue: str = WORK
+    messages: int = 1
+    """How many messages it is about, for a fault that picks some."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planted:
+    """Faults in the stream itself: what somebody between broker and consumer would do."""
+
+    dropped: int = 0
+    doubled: int = 0
+    swapped: int = 0
+    """Pairs of neighbours that change places."""
+    body_altered: int = 0
+    id_altered: int = 0
+    seed: int = 1
+    queue: str = WORK
+
+    @property
+    def touched(self) -> int:
+        """How many messages it needs that nothing else is done with."""
+        return self.dropped + self.doubled + 2 * self.swapped + self.body_altered + self.id_altered
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimPlan:
+    """What the scenario promises beyond losing nothing."""
+
+    ready_before: bool = False
+    """All queues hold exactly the confirmed messages before a consumer starts."""
+    empties: bool = True
+    """Nothing is left in the work queue at the end."""
+    audit_equals_work: bool = False
+    """The audit queue had the same messages as the work queue."""
+    permits: tuple[str, ...] = ()
+    """Reasons for which a queue may drop what was confirmed, such as ``expired``: whoever asks for
+    a time to live wants just that."""
+
+
+@dataclass(frozen=True, slots=True)
+class FaultKind:
+    """One entry of the catalogue of faults; ``faults`` carries them out."""
+
+    hits: Literal["broker", "consumer", "connection", "queue"]
+    about: str
+    """What is done, in plain words."""
+
+    @property
+    def needs_node(self) -> bool:
+        """Only to be done to a broker that nobody else uses."""
+        return self.hits == "broker"
+
+
+CATALOGUE: Final = {
+    "broker-kill": FaultKind("broker", "the broker is killed (SIGKILL) and started again"),
+    "broker-restart": FaultKind("broker", "the broker is stopped in good order and started again"),
+    "consumer-kill": FaultKind("consumer", "a consumer's process is killed (SIGKILL)"),
+    "connection-cut": FaultKind("connection", "the producer's connection ends without a word"),
+    "queue-delete": FaultKind("queue", "a queue is deleted, then declared and bound again"),
+    "queue-purge": FaultKind("queue", "a queue is purged"),
+    "unbind": FaultKind("queue", "all bindings of the exchange are taken away"),
+    "poison": FaultKind("queue", "some messages are rejected until the broker gives them up"),
+}
+
+Amount = int | str
+"""A number, or one of the second witness: K, what it missed in the work queue; K_audit, what it
+missed in the audit queue; K_dead, what it found in the queue of dead letters; K_purged, what the
+broker says that it purged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """What has to come out: exactly this."""
+
+    verdict: Literal["PASS", "FAIL", "UNKNOWN"]
+    why: str
+    """Which loss and for what reason, in plain words."""
+    totals: Mapping[str, Amount] = field(default_factory=dict)
+    """Of the whole run: attempted, confirmed, nacked, returned, in_doubt."""
+    work: Mapping[str, Amount] = field(default_factory=dict)
+    audit: Mapping[str, Amount] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One experiment, before it is carried out."""
+
+    name: str
+    title: str
+    teaches: str
+    """Plain words: what it shows."""
+    safe: bool
+    """Promises that nothing is lost. An unsafe one loses, doubles or spoils by design."""
+    workload: Workload
+    topology: TopologyPlan = TopologyPlan()
+    faults: tuple[FaultPlan, ...] = ()
+    planted: Planted | None = None
+    claims: ClaimPlan = ClaimPlan()
+    expect: Expectation | None = None
+
+    @property
+    def count(self) -> int:
+        """Messages, all producers together."""
+        return self.workload.count
+
+    @property
+    def persistent(self) -> bool:
+        """Whether messages are written to disk."""
+        asked = self.workload.persistent
+        return self.topology.durable if asked is None else asked
+
+    def wiring(self) -> Topology:
+        """Return the topology with the names that everybody knows."""
+        plan = self.topology
+        work = _queue(WORK, plan.work, plan)
+        dead = None
+        if plan.dead_letters:
+            dead = Queue(DEAD, durable=True, bound=False)
+            work = replace(
+                work,
+                extra={
+                    **work.extra,
+                    "x-dead-letter-exchange": "",
+                    "x-dead-letter-routing-key": DEAD,
+                },
+            )
+        audit = None if plan.audit is None else _queue(AUDIT, plan.audit, plan)
+        return Topology(EXCHANGE, ROUTING_KEY, work, audit, dead)
+
+
+def _queue(name: str, queue: QueuePlan, plan: TopologyPlan) -> Queue:
+    return Queue(
+        name,
+        queue.type,
+        plan.durable or queue.type != "classic",
+        plan.lazy and queue.type == "classic",
+        queue.bound,
+        dict(queue.arguments),
+    )

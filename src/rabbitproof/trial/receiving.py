@@ -1,0 +1,274 @@
+"""The consumers of a trial: one in this process, or several as processes of their own.
+
+Whoever consumed and however it ended, a queue is read to its end by a consumer in this process at
+last, so that what a killed one gave back is seen as well. What was received is in ``Received``.
+
+Yields progress. Refuses to judge (``proof``) and to decide when a consumer is killed (``faults``).
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from rabbitproof.errors import LedgerFailed, NotFound, RabbitproofError
+from rabbitproof.model import Advanced, Note
+from rabbitproof.proof.journal import read
+from rabbitproof.proof.ledger import QueueReceipts
+from rabbitproof.work import consume
+from rabbitproof.work import topology as wiring
+from rabbitproof.work.recorder import LedgerRecorder, Recorder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+    from pathlib import Path
+
+    from rabbitproof.model import Progress, Queue
+    from rabbitproof.trial.crew import Crew, Member
+    from rabbitproof.trial.place import Place
+    from rabbitproof.trial.plan import Scenario
+
+IDLE_S: Final = 5.0
+"""Seconds of silence after which a queue that still owes messages is given up."""
+_IDLE_UNSAFE_S: Final = 1.0
+"""The same where messages are missing by design. Too short would make UNKNOWN of it, no more:
+whether a queue is empty is asked afterwards."""
+_LISTEN_S: Final = 0.05
+_QUIET_S: Final = 0.3
+"""For how long consumers that share an empty queue have to receive nothing before they stop."""
+_GONE_S: Final = 10.0
+"""Within which the broker notices that a killed consumer has gone."""
+
+
+@dataclass(slots=True)
+class Received:
+    """What was received from one queue."""
+
+    receipts: QueueReceipts
+    left: int | None
+    consumers: int
+    unended: int
+    """Consumers that ended without a word."""
+    messages: int
+    seconds: float
+    latency: dict[str, Any] | None
+
+
+@dataclass(slots=True)
+class Receiving:
+    """All consumers of one trial."""
+
+    scenario: Scenario
+    place: Place
+    run_id: str
+    mark_every: int
+    crew: Crew | None = None
+    """Where there are several consumers, or one that can be killed."""
+    ledgers: Path | None = None
+    files: list[tuple[str, Path]] = field(default_factory=list)
+    """Name and ledger of each consumer."""
+    missing: list[str] = field(default_factory=list)
+    """Consumers whose ledger is missing."""
+    curve: tuple[tuple[float, float], ...] = ()
+    _from_crew: QueueReceipts = field(default_factory=QueueReceipts)
+    _began: float = 0.0
+    _last: float = 0.0
+    """When a process received something last."""
+
+    @property
+    def processes(self) -> bool:
+        """Whether the work queue's consumers are processes."""
+        work = self.scenario.workload
+        return self.crew is not None and (
+            work.consumers > 1 or work.consume == "during" or work.acks == "auto"
+        )
+
+    @property
+    def done(self) -> int:
+        """Messages that the processes received."""
+        return 0 if self.crew is None else sum(one.done for one in self.crew.of("consumer"))
+
+    def start(self) -> None:
+        """Start the work queue's consumers, and wait until they consume."""
+        self._began = time.monotonic()
+        for _ in range(self.scenario.workload.consumers):
+            self._start_one()
+        if self.crew is not None:
+            self.crew.await_start(self.crew.of("consumer"))
+
+    def _start_one(self) -> None:
+        if self.crew is None:
+            raise AssertionError("consumers that are processes need a crew")
+        work = self.scenario.workload
+        name = f"Worker-{len(self.crew.of('consumer')) + 1}"
+        task = consume.Task(
+            queue=self.place.topology.work.name,
+            name=name,
+            prefetch=work.prefetch,
+            answer="none" if work.acks == "auto" else "ack",
+            progress_every=self.mark_every,
+            host=platform.node(),
+        )
+        self.crew.start(
+            "consumer",
+            name,
+            self.place.addresses,
+            run=self.run_id,
+            connection=f"RabbitMQ Consumer {name} ({platform.node()})",
+            task=asdict(task),
+            pause_s=work.pause_ms / 1000,
+        )
+
+    def kill_one(self) -> str | None:
+        """Kill the consumer that has received most, and start another one in its place."""
+        if self.crew is None or not self.crew.running("consumer"):
+            return None
+        member = max(self.crew.running("consumer"), key=lambda one: one.done)
+        before = self._consumers()
+        done, in_flight = member.done, member.in_flight
+        self.crew.kill(member)
+        status = member.process.returncode
+        deadline = time.monotonic() + _GONE_S
+        after = self._consumers()
+        while before and after and after >= before and time.monotonic() < deadline:
+            self.crew.listen(_LISTEN_S)
+            after = self._consumers()
+        self._start_one()
+        self.crew.await_start(self.crew.running("consumer"))
+        if status is None or status >= 0:
+            return None
+        return (
+            f"{member.name} (process {member.process.pid}) ended by signal {-status} after "
+            f"{done:,} messages, {in_flight:,} of them not acknowledged; the broker counted "
+            f"{before} consumers before and {after} after. Another one was started."
+        )
+
+    def _consumers(self) -> int | None:
+        """Return how many consumers the broker counts on the work queue."""
+        try:
+            with self.place.connect("RabbitMQ Prover (looking)") as connection:
+                channel = connection.open_channel()
+                found = wiring.look(connection, channel, self.place.topology.work.name)
+        except RabbitproofError:
+            return None
+        return int(found.consumer_count or 0)
+
+    def follow(self, total: int | None) -> Iterator[Progress]:
+        """Let the processes consume until the work queue is empty and they receive no more."""
+        crew = self.crew
+        if crew is None:
+            return
+        queue = self.place.topology.work.name
+        patience = IDLE_S if self.scenario.safe else _IDLE_UNSAFE_S
+        done, since = self.done, time.monotonic()
+        looked = 0.0
+        while crew.running("consumer"):
+            crew.listen(_LISTEN_S)
+            now = time.monotonic()
+            if self.done != done:
+                done, since = self.done, now
+            yield Advanced(done, total, mark=False)
+            quiet = now - since
+            if quiet < _QUIET_S or now - looked < _QUIET_S:
+                continue
+            looked = now
+            if quiet > patience or not self._ready(queue):
+                break
+        self._last = since
+        yield from self._gather(crew)
+
+    def _ready(self, queue: str) -> int:
+        try:
+            with self.place.connect("RabbitMQ Prover (looking)") as connection:
+                return wiring.message_count(connection, connection.open_channel(), queue)
+        except NotFound:
+            return 0
+
+    def _gather(self, crew: Crew) -> Iterator[Progress]:
+        """Stop the processes and read their ledgers."""
+        crew.stop("consumer")
+        for member in crew.of("consumer"):
+            receipts = yield from self._read(member)
+            if receipts is not None:
+                self._from_crew.unite([receipts])
+
+    def _read(self, member: Member) -> Generator[Progress, None, QueueReceipts | None]:
+        if member.error is not None:
+            yield Note(f"{member.name} ended early: {member.error}")
+        try:
+            receipts = None if member.file is None else read(member.file).receipts
+        except LedgerFailed as error:
+            yield Note(f"The ledger of {member.name} can't be read: {error}")
+            receipts = None
+        if receipts is None or member.file is None:
+            self.missing.append(member.name)
+            return None
+        self.files.append((member.name, member.file))
+        return receipts
+
+    def seen_by_processes(self) -> QueueReceipts:
+        """Return what the processes recorded; complete once ``follow`` has ended."""
+        return self._from_crew
+
+    def drain(
+        self, queue: Queue, expected: int, watch: Callable[[int], None]
+    ) -> Generator[Progress, None, Received]:
+        """Consume a queue to its end, here; ``watch`` is told how many were received so far."""
+        is_work = queue is self.place.topology.work
+        crowd = is_work and self.processes
+        consumer = self.consumer(queue, expected, crowd=crowd)
+        for event in consumer.run():
+            yield event
+            watch(consumer.receipts.consumed)
+        if consumer.recorder.path is not None:
+            self.files.append((consumer.task.name, consumer.recorder.path))
+        end = consumer.summary()
+        received = Received(
+            consumer.receipts,
+            consumer.left,
+            consumers=1,
+            unended=0,
+            messages=end.consumed,
+            seconds=end.seconds,
+            latency=end.latency,
+        )
+        if is_work and not crowd:
+            self.curve = consumer.latency.curve()
+        if crowd and self.crew is not None:
+            members = self.crew.of("consumer")
+            received.receipts.unite([self._from_crew])
+            received.consumers = max(len(members), 1)
+            received.unended = sum(one.killed for one in members)
+            received.messages = received.receipts.consumed
+            received.seconds = max(self._last - self._began, 0.0)
+            latency = self.crew.latency("consumer")
+            received.latency = latency.summary() | {"clocks": "one host", "live": True}
+            self.curve = latency.curve()
+        return received
+
+    def consumer(self, queue: Queue, expected: int, *, crowd: bool = False) -> consume.Consumer:
+        """Return a consumer in this process that reads a queue to its end."""
+        is_work = queue is self.place.topology.work
+        name = ("Drainer" if crowd else "Worker-1") if is_work else "Auditor"
+        recorder = Recorder()
+        if self.ledgers is not None:
+            recorder = LedgerRecorder(
+                self.ledgers, run=self.run_id, vhost=self.place.vhost, open_api=self.place.open_api
+            )
+        return consume.Consumer(
+            consume.Task(
+                queue=queue.name,
+                name=name,
+                prefetch=self.scenario.workload.prefetch,
+                expect=expected,
+                idle_timeout=IDLE_S if self.scenario.safe else _IDLE_UNSAFE_S,
+                drain=True,
+                progress_every=self.mark_every,
+                stream_offset="first" if queue.kind == "stream" else None,
+                host=platform.node(),
+            ),
+            lambda: self.place.connect(f"RabbitMQ Consumer {name} ({platform.node()})"),
+            recorder,
+        )

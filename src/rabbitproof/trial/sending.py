@@ -1,0 +1,182 @@
+"""The producers of a trial: one in this process, or several as processes of their own.
+
+What became of each message is in ``outcomes`` afterwards, whichever way it was done. Yields
+progress. Refuses to decide when something is broken (``trial``, ``faults``).
+"""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from rabbitproof.errors import LedgerFailed
+from rabbitproof.identity import Source
+from rabbitproof.model import Advanced, Note
+from rabbitproof.proof.journal import read
+from rabbitproof.work import produce
+from rabbitproof.work.recorder import LedgerRecorder, Recorder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from rabbitproof.amqp.connection import Connection
+    from rabbitproof.model import Progress
+    from rabbitproof.proof.ledger import Outcomes
+    from rabbitproof.trial.crew import Crew
+    from rabbitproof.trial.place import Place
+    from rabbitproof.trial.plan import Scenario
+
+_LISTEN_S = 0.05
+"""Between two looks at faults that may be due."""
+
+
+@dataclass(slots=True)
+class Sending:
+    """All producers of one trial."""
+
+    scenario: Scenario
+    place: Place
+    run_id: str
+    sender: str
+    mark_every: int
+    crew: Crew | None = None
+    """Where there are several producers."""
+    ledgers: Path | None = None
+    """Where ledgers are kept, if anywhere."""
+    outcomes: list[Outcomes] = field(default_factory=list)
+    files: list[tuple[str, Path]] = field(default_factory=list)
+    """Name and ledger of each producer."""
+    missing: list[str] = field(default_factory=list)
+    """Producers whose ledger is missing."""
+    done: int = 0
+    """Messages that have an answer; without confirms, that were sent."""
+    published: int = 0
+    """Confirmed and not returned; without confirms, sent."""
+    seconds: float = 0.0
+    latency: dict[str, Any] | None = None
+    curve: tuple[tuple[float, float], ...] = ()
+    _producer: produce.Producer | None = None
+    _link: Connection | None = None
+
+    def run(self) -> Iterator[Progress]:
+        """Publish all of it."""
+        if self.crew is not None and self.scenario.workload.producers > 1:
+            yield from self._run_processes(self.crew)
+        else:
+            yield from self._run_here()
+        confirms = self.scenario.workload.confirms
+        self.published = sum(
+            len(ledger.confirmed if confirms else ledger.attempted) for ledger in self.outcomes
+        )
+
+    @property
+    def in_flight(self) -> int | None:
+        """Publishes without an answer at this moment; None where nobody can tell."""
+        if not self.scenario.workload.confirms:
+            return None
+        if self._producer is not None:
+            return self._producer.in_flight
+        if self.crew is None:
+            return None
+        return sum(member.in_flight for member in self.crew.running("producer"))
+
+    def cut(self) -> str | None:
+        """End the producer's connection without a word."""
+        if self._link is None or self._link.closed:
+            return None
+        self._link.abandon()
+        return "The producer's connection was closed without a word to the broker."
+
+    def _task(self, number: int, count: int) -> produce.Task:
+        work = self.scenario.workload
+        return produce.Task(
+            topology=self.place.topology,
+            source=Source(self.run_id, number),
+            count=count,
+            sender=self.sender,
+            host=platform.node(),
+            size=work.size,
+            persistent=self.scenario.persistent,
+            rate=None if work.rate is None else work.rate / work.producers,
+            window=work.window,
+            declare=False,
+            confirms=work.confirms,
+            mandatory=work.mandatory,
+            nack_deadline_s=produce.NACK_DEADLINE_S if work.retry_nacks else 0.0,
+            seconds=work.seconds,
+            send_again=work.send_again if number == 1 else 0,
+            progress_every=self.mark_every,
+        )
+
+    # --- one, here ---
+
+    def _run_here(self) -> Iterator[Progress]:
+        recorder = Recorder()
+        if self.ledgers is not None:
+            recorder = LedgerRecorder(
+                self.ledgers, run=self.run_id, vhost=self.place.vhost, open_api=self.place.open_api
+            )
+        producer = produce.Producer(
+            self._task(1, self.scenario.workload.count), self._open_link, recorder
+        )
+        self._producer = producer
+        confirms = self.scenario.workload.confirms
+        for event in producer.run():
+            outcomes = producer.outcomes
+            self.done = len(outcomes.acked if confirms else outcomes.attempted)
+            yield event
+        self.outcomes = [producer.outcomes]
+        if recorder.path is not None:
+            self.files.append(("producer 1", recorder.path))
+        end = producer.summary()
+        self.done = max(self.done, end.published)
+        self.seconds, self.latency = end.seconds, end.latency
+        self.curve = producer.latency.curve()
+
+    def _open_link(self) -> Connection:
+        self._link = self.place.connect(f"RabbitMQ Producer ({platform.node()})")
+        return self._link
+
+    # --- several, as processes ---
+
+    def _run_processes(self, crew: Crew) -> Iterator[Progress]:
+        work = self.scenario.workload
+        share, rest = divmod(work.count, work.producers)
+        for i in range(work.producers):
+            crew.start(
+                "producer",
+                f"producer {i + 1}",
+                self.place.addresses,
+                run=self.run_id,
+                connection=f"RabbitMQ Producer {i + 1} ({platform.node()})",
+                task=asdict(self._task(i + 1, share + (i < rest))),
+            )
+        members = crew.of("producer")
+        total = None if work.seconds is not None else work.count
+        marked = 0
+        while crew.running("producer"):
+            crew.listen(_LISTEN_S)
+            self.done = sum(member.done for member in members)
+            mark = self.done >= marked + self.mark_every
+            marked = self.done if mark else marked
+            yield Advanced(self.done, total, mark=False)
+        for member in members:
+            if member.error is not None:
+                yield Note(f"{member.name} ended early: {member.error}")
+            try:
+                outcomes = None if member.file is None else read(member.file).outcomes
+            except LedgerFailed as error:
+                yield Note(f"The ledger of {member.name} can't be read: {error}")
+                outcomes = None
+            if outcomes is None or member.file is None:
+                self.missing.append(member.name)
+                continue
+            self.outcomes.append(outcomes)
+            self.files.append((member.name, member.file))
+        ends = [member.summary for member in members if member.summary is not None]
+        self.seconds = max((end["seconds"] for end in ends), default=0.0)
+        if work.confirms:
+            latency = crew.latency("producer")
+            self.latency, self.curve = latency.summary(), latency.curve()
