@@ -4,7 +4,8 @@ A message was seen, came damaged, was dropped for a known reason, is still there
 nobody can tell. What consumers wrote down names each message. What the broker counts names none:
 a count explains an unseen message only when no other copy can be what was counted (a second copy
 of something resent, a requeued copy of something seen, something in doubt or foreign). Where one
-can, the message stays undecided.
+can, the message stays undecided. (That a broker makes a copy of its own and then loses just that
+is not allowed for: no count could tell.)
 
 Pure: no I/O, no clock. Works on sets, never message by message, so that a million lost messages
 cost what ten do. Refuses to decide what fails a run (``verdict``).

@@ -168,7 +168,8 @@ def _failures(
         )
     for reason, count in queue.unhandled.items():
         if reason not in permits:
-            out.append(f"{_went(count, reason, word)} in {name}, and nobody handled them.")
+            what = "it" if count == 1 else "them"
+            out.append(f"{_went(count, reason, word)} in {name}, and nobody handled {what}.")
     return out
 
 

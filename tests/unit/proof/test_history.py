@@ -62,7 +62,7 @@ class History:
 
 
 def histories(*, counted: bool, queues: int = 2) -> st.SearchStrategy[History]:
-    fates = st.sampled_from(SEEN * 3 + ("vanished",) + NAMED + (COUNTED * 2 if counted else ()))
+    fates = st.sampled_from(SEEN * 2 + ("vanished",) * 3 + NAMED + (COUNTED * 2 if counted else ()))
 
     @st.composite
     def build(draw: Any) -> History:
@@ -71,7 +71,9 @@ def histories(*, counted: bool, queues: int = 2) -> st.SearchStrategy[History]:
             for n in range(1, draw(st.integers(1, 7)) + 1):
                 heard = draw(st.sampled_from(HEARD))
                 sends = draw(st.sampled_from([1, 1, 1, 2]))
-                most = 2 if heard == "confirmed" else 1
+                # A broker that doubles a message unasked and then loses the copy by the count
+                # can't be told from one that loses the message; no count tells which it was.
+                most = 1 if heard != "confirmed" else sends if counted else 2
                 fewest = 1 if heard == "confirmed" else 0
                 copies = tuple(
                     tuple(draw(st.lists(fates, min_size=fewest, max_size=most)))
@@ -265,7 +267,7 @@ FIGURES = (
 
 
 @given(histories(counted=False))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_the_verdict_gives_the_known_answer(history: History) -> None:
     """Every figure, every lost id, and the decision, when all that is gone is known by name."""
     outcomes = play_producers(history)
@@ -300,7 +302,7 @@ def test_the_verdict_gives_the_known_answer(history: History) -> None:
 
 
 @given(histories(counted=True, queues=1))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_what_is_only_counted_never_hides_a_loss_nor_makes_one_up(history: History) -> None:
     """Lost is never more than is lost, and PASS is never said when anything is lost."""
     outcomes = play_producers(history)
