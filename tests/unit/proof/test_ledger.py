@@ -89,6 +89,35 @@ def test_an_outcome_is_what_the_answers_say(steps: list[tuple[str, Sequence[int]
         assert (n in outcomes.in_doubt) == (not said)
 
 
+@given(STEPS, STEPS)
+def test_two_sessions_of_a_producer_are_one(
+    first: list[tuple[str, Sequence[int]]], second: list[tuple[str, Sequence[int]]]
+) -> None:
+    """What the first sent, the second sends again; its answer replaces a return, as ever."""
+    united, attempted = outcomes_of(first)
+    later, attempted_later = outcomes_of(second)
+    known = outcomes_of(first)[0]
+    united.unite(later)
+    assert set(united.attempted) == attempted | attempted_later
+    again = attempted & attempted_later
+    assert set(united.resent) == set(known.resent) | set(later.resent) | again
+    assert set(united.acked) == set(known.acked) | set(later.acked)
+    returned = (set(known.returned) - attempted_later) | set(later.returned)
+    assert set(united.returned) == returned
+    assert set(united.wanted) == set(united.acked) - returned
+    parts = [united.confirmed, united.nacked, united.returned, united.in_doubt]
+    assert Counter(n for part in parts for n in part) == Counter(attempted | attempted_later)
+
+
+def test_without_confirms_all_that_was_sent_is_wanted() -> None:
+    """But what came back as unroutable is not."""
+    outcomes = Outcomes(SOURCES[0], confirms=False)
+    outcomes.attempt(range(1, 6))
+    outcomes.give_back([2])
+    assert set(outcomes.wanted) == {1, 3, 4, 5}
+    assert not outcomes.confirmed
+
+
 # --- a consumer's ------------------------------------------------------------------------------
 
 
@@ -110,6 +139,7 @@ def test_a_message_that_comes_for_ever_is_counted_and_keeps_the_sets_few() -> No
     assert copies.total == 700
     assert copies.extra() == 696
     assert copies.extra(BitMap([6, 9])) == 399 + 99
+    assert copies.extra(free=150) == 250
 
 
 def copies_of(batches: list[Sequence[int]]) -> Copies:
@@ -130,6 +160,10 @@ def test_copies_count_like_a_counter(batches: list[Sequence[int]], among: set[in
     assert copies.extra() == sum(count - 1 for count in naive.values())
     some = sum(count - 1 for n, count in naive.items() if n in among)
     assert copies.extra(among=BitMap(among)) == some
+    for free in (0, 1, 2, 17):
+        beyond = {n: max(0, count - free) for n, count in naive.items()}
+        assert copies.extra(free=free) == sum(beyond.values())
+        assert copies.extra(BitMap(among), free=free) == sum(beyond.get(n, 0) for n in among)
     for upper, lower in zip(copies.layers, copies.layers[1:], strict=False):
         assert lower <= upper
 
@@ -182,7 +216,7 @@ def facts(receipts: QueueReceipts) -> dict[Source, object]:
     return {
         source: (
             counted(mine.fresh), counted(mine.redelivered), set(mine.corrupt), set(mine.known),
-            mine.corrupt_copies, mine.inversions, mine.highest,
+            mine.corrupt_copies, mine.inversions, mine.highest, set(mine.behind),
         )
         for source, mine in receipts.by_source.items()
     }  # fmt: skip
@@ -209,6 +243,9 @@ def test_receipts_count_like_a_loop(
         fresh = [n for s, numbers, how in events if (s, how) == (source, "fresh") for n in numbers]
         back = sum(n < max(fresh[:i], default=0) for i, n in enumerate(fresh))
         assert mine.inversions == back
+        assert set(mine.behind) == {
+            n for i, n in enumerate(fresh) if n < max(fresh[:i], default=0) and n not in fresh[:i]
+        }
         assert mine.highest == max(fresh, default=0)
         assert set(mine.seen) == {n for s, n in whole if s == source}
 
