@@ -76,9 +76,8 @@ def details(result: TrialResult) -> list[str]:
     verdict = result.verdict
     out = [f"  - {safe(reason, 500)}" for reason in verdict.reasons]
     out += [f"  note: {safe(note, 500)}" for note in verdict.notes]
-    if out:
-        out.append("")
     out += [
+        "",
         f"of {verdict.attempted:,} messages: {verdict.confirmed:,} confirmed, "
         f"{verdict.nacked:,} nacked, {verdict.returned:,} returned, {verdict.in_doubt:,} in doubt",
         "",
