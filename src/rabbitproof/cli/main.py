@@ -26,6 +26,7 @@ COMMANDS = {
     "verify": "Judge a run again, from its ledgers alone.",
     "prove": "Run a scenario, end in a verdict over every message.",
     "cleanup": "Delete queues and exchanges, after showing what that holds.",
+    "selftest": "Lose messages in every known way; pass if each was found.",
     "bench": "Compare this client with the wire ceiling and with other clients.",
     "broker": "Start, stop and inspect a private RabbitMQ.",
 }

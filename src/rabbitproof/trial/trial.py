@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from rabbitproof.model import Note, Step, TrialResult
+from rabbitproof.proof.mutations import Ledgers
 from rabbitproof.proof.verdict import Claim, Drop, QueueEvidence, judge, lost_ids, proves_drained
 from rabbitproof.text import safe
 from rabbitproof.trial import evidence as facts
@@ -111,6 +112,16 @@ class Trial:
         """Return the ids of all that was lost, by the logical name of the queue."""
         outcomes = self._sending.outcomes
         return {name: lost_ids(outcomes, queue) for name, queue in self.evidence.items()}
+
+    def known(self) -> Ledgers:
+        """Return all that the verdict was made of."""
+        return Ledgers(
+            self._sending.outcomes,
+            self.evidence,
+            self._claims,
+            self._missing,
+            [record.name for record in self._faults if not record.fired],
+        )
 
     # --- what faults may do: see faults.Scene ---
 
