@@ -253,6 +253,26 @@ def _show(result: TrialResult, *, as_json: bool) -> None:
     )
     for line in words.details(result):
         console.print(Text(line))
+    for line in _expectation(result):
+        console.print(Text(line))
+
+
+def _expectation(result: TrialResult) -> list[str]:
+    """Return what there is to say of a scenario that loses by design."""
+    if not result.expected:
+        return []
+    decision = result.verdict.decision
+    if not result.surprises:
+        return [
+            "",
+            f"This scenario loses, doubles or spoils by design; {decision} was expected, and "
+            f"exactly that was found: {safe(result.expected, 500)}",
+        ]
+    return [
+        "",
+        f"This scenario was expected to end differently: {safe(result.expected, 500)}",
+        *(f"  - {safe(surprise, 500)}" for surprise in result.surprises),
+    ]
 
 
 def _list() -> Exit:

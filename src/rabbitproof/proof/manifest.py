@@ -13,9 +13,10 @@ the queues itself; ``verify`` reads it.
      "faults": [{"name": "broker-kill", "at_s": 1.2, "fired": true, "evidence": "…"}, …],
      "permits": ["expired"]}
 
-A queue may also say ``second``, ``consumers``, ``unended``, ``passes`` and ``unordered``, which
-mean what they mean in ``QueueEvidence``; and the whole ``result``: figures that only whoever
-carried it out knows (``title``, ``teaches``, ``publish_per_s`` …), by their names in
+Of what was dropped, ``dropped_names`` may say which messages: reason -> producer -> list of
+[first, last]. A queue may also say ``second``, ``consumers``, ``unended``, ``passes`` and
+``unordered``, which mean what they mean in ``QueueEvidence``; and the whole ``result``: figures
+that only whoever carried it out knows (``title``, ``teaches``, ``publish_per_s`` …), by their names in
 ``TrialResult``.
 
 Refuses to judge (``verdict``). What is read is untrusted and checked for its shape.
@@ -29,10 +30,16 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from rabbitproof.errors import LedgerFailed
+from rabbitproof.identity import Source
+from rabbitproof.proof.evidence import Drop
+from rabbitproof.proof.ledger import QueueReceipts
 from rabbitproof.text import safe
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
+
+    from pyroaring import BitMap
 
 FORMAT: Final = 1
 NAME: Final = "manifest.json"
@@ -66,6 +73,56 @@ class Manifest:
     faults: tuple[dict[str, Any], ...] = field(default=(), hash=False)
     permits: tuple[str, ...] = ()
     result: dict[str, Any] = field(default_factory=dict, hash=False)
+
+
+def names(drops: Sequence[Drop], run: str) -> dict[str, dict[str, list[list[int]]]]:
+    """Return which messages of a run were dropped, by reason and producer, as ranges."""
+    out: dict[str, dict[str, list[list[int]]]] = {}
+    for drop in drops:
+        for source, got in (drop.receipts.by_source if drop.receipts else {}).items():
+            if source.run == run:
+                producers = out.setdefault(drop.reason, {})
+                ranges = producers.setdefault(str(source.producer), [])
+                for layer in got.fresh.layers:
+                    ranges += _ranges(layer)
+    return out
+
+
+def drops(queue: dict[str, Any], run: str) -> tuple[Drop, ...]:
+    """Return what was dropped from a queue as its manifest says it, by name and by number."""
+    out = []
+    for reason, total in (queue.get("dropped") or {}).items():
+        receipts = QueueReceipts()
+        known = (queue.get("dropped_names") or {}).get(reason) or {}
+        for producer, ranges in known.items():
+            got = receipts.of(Source(run, int(producer)))
+            for first, last in ranges:
+                got.add(range(int(first), int(last) + 1), redelivered=False)
+        named = sum(got.fresh.total for got in receipts.by_source.values())
+        if named:
+            out.append(Drop(str(reason), receipts=receipts))
+        if int(total) > named:
+            out.append(Drop(str(reason), int(total) - named))
+    return tuple(out)
+
+
+def _ranges(numbers: BitMap) -> Iterator[list[int]]:
+    """Yield [first, last] of each run of neighbours."""
+    while numbers:
+        first = numbers.min()
+        after = first + 1
+        while numbers.range_cardinality(first, after + 1) == after + 1 - first:
+            after *= 2
+        # Somewhere in [first, after] is the first gap.
+        low, high = first, after
+        while low < high:
+            middle = (low + high) // 2
+            if numbers.range_cardinality(first, middle + 1) == middle + 1 - first:
+                low = middle + 1
+            else:
+                high = middle
+        yield [first, low - 1]
+        numbers = numbers[numbers.rank(low - 1) :]
 
 
 def write(folder: Path, manifest: Manifest) -> Path:

@@ -26,6 +26,7 @@ from rabbitproof.text import safe
 from rabbitproof.trial import evidence as facts
 from rabbitproof.trial import expect, faults, planted, witness
 from rabbitproof.trial.crew import Crew
+from rabbitproof.trial.manifest import write_manifest
 from rabbitproof.trial.plan import AUDIT, WORK
 from rabbitproof.trial.receiving import Receiving
 from rabbitproof.trial.samples import Samples
@@ -107,6 +108,8 @@ class Trial:
             self._claim()
             verdict = self._judge()
         self.result = self._result(verdict, started)
+        if self.ledgers is not None:
+            write_manifest(self.ledgers, self._manifest(verdict))
 
     def lost(self) -> dict[str, Iterator[str]]:
         """Return the ids of all that was lost, by the logical name of the queue."""
@@ -410,6 +413,21 @@ class Trial:
             unfired=[record.name for record in self._faults if not record.fired],
             permits=self.scenario.claims.permits,
         )
+
+    def _manifest(self, verdict: Verdict) -> dict[str, Any]:
+        return {
+            "run": self.run_id,
+            "scenario": self.scenario.name,
+            "producers": self._sending.files,
+            "consumers": self._receiving.files,
+            "missing": self._missing,
+            "evidence": self.evidence,
+            "verdict": verdict,
+            "claims": self._claims,
+            "faults": self._faults,
+            "permits": self.scenario.claims.permits,
+            "result": self.result,
+        }
 
     def _result(self, verdict: Verdict, started: str) -> TrialResult:
         wanted, sending = self.scenario.expect, self._sending

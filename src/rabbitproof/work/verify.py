@@ -17,7 +17,7 @@ from rabbitproof.model import FaultRecord, TrialResult
 from rabbitproof.proof import manifest as manifests
 from rabbitproof.proof import record as records
 from rabbitproof.proof.ledger import QueueReceipts
-from rabbitproof.proof.verdict import Claim, Drop, QueueEvidence, judge, proves_drained
+from rabbitproof.proof.verdict import Claim, QueueEvidence, judge, proves_drained
 from rabbitproof.text import safe
 
 if TYPE_CHECKING:
@@ -276,11 +276,10 @@ def _evidence(
             for name in ("consumers", "unended", "passes", "second", "unordered")
             if said.get(name) is not None
         }
-        dropped = said.get("dropped") or {}
         return QueueEvidence(
             left=said.get("left"),
             drained=bool(said.get("drained")),
-            drops=tuple(Drop(str(reason), int(count)) for reason, count in dropped.items()),
+            drops=manifests.drops(said, manifest.run),
             **common,
         )
     proof = _proof_of_emptiness(queue, producers, readers)
