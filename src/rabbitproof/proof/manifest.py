@@ -16,8 +16,8 @@ the queues itself; ``verify`` reads it.
 Of what was dropped, ``dropped_names`` may say which messages: reason -> producer -> list of
 [first, last]. A queue may also say ``second``, ``consumers``, ``unended``, ``passes`` and
 ``unordered``, which mean what they mean in ``QueueEvidence``; and the whole ``result``: figures
-that only whoever carried it out knows (``title``, ``teaches``, ``publish_per_s`` …), by their names in
-``TrialResult``.
+that only whoever carried it out knows (``title``, ``teaches``, ``publish_per_s`` …), by their
+names in ``TrialResult``.
 
 Refuses to judge (``verdict``). What is read is untrusted and checked for its shape.
 """
