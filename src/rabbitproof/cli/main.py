@@ -27,7 +27,7 @@ COMMANDS = {
     "prove": "Run a scenario, end in a verdict over every message.",
     "cleanup": "Delete queues and exchanges, after showing what that holds.",
     "selftest": "Lose messages in every known way; pass if each was found.",
-    "bench": "Compare this client with the wire ceiling and with other clients.",
+    "bench": "Compare this client with the wire ceiling and other clients.",
     "broker": "Start, stop and inspect a private RabbitMQ.",
 }
 """Name and summary of each command; its options are in ``cli/<name>.py``."""

@@ -100,8 +100,8 @@ def page(result: TrialResult, lost_files: Mapping[str, str] | None = None) -> st
         scenario=safe(result.scenario, _NAME),
         title=safe(result.title, _SENTENCE).rstrip("."),
         teaches=safe(" ".join(result.teaches.split()), 2_000),
-        expected=not result.safe and verdict.decision is Decision.FAIL,
-        missed=not result.safe and verdict.decision is not Decision.FAIL,
+        expected=_expected(result),
+        missed=not result.safe and not _expected(result),
         run=safe(result.run, _NAME),
         started=safe(surroundings.when(result.started), _NAME),
         reasons=_some([safe(reason, _SENTENCE) for reason in verdict.reasons], _REASONS),
@@ -166,6 +166,16 @@ def done(result: TrialResult) -> list[str]:
 
 
 # --- the books --------------------------------------------------------------------------------
+
+
+def _expected(result: TrialResult) -> bool:
+    """Say whether a scenario that loses by design ended as it was to end.
+
+    Without an expectation (from ledgers alone there is none) that is a FAIL.
+    """
+    if result.safe or result.surprises:
+        return False
+    return bool(result.expected) or result.verdict.decision is Decision.FAIL
 
 
 def _books(result: TrialResult, queues: Mapping[str, QueueVerdict]) -> list[Entry]:
