@@ -40,7 +40,7 @@ from rabbitproof.trial.peers.catalogue import Peer
 from rabbitproof.work import topology as wiring
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from rabbitproof.model import Progress, QueueType, Role, Topology
     from rabbitproof.trial.place import Place
@@ -60,7 +60,7 @@ ROLES: Final[tuple[Role, ...]] = ("publish", "consume")
 
 WINDOW: Final = 20_000
 PREFETCH: Final = 5_000
-"""What SEED's stress test and PerfTest-like set-ups use; the same for every client."""
+"""What the stress scenario and set-ups like PerfTest's use; the same for every client."""
 _SHARE: Final = {"pika": 0.5, "pika-confirms": 0.04, "aio-pika": 0.2}
 """Of the messages, for clients so slow that they would take most of the time of a bench."""
 _LEAST: Final = 1_000
@@ -198,13 +198,18 @@ class Bench:
 
     def _measure(self, topology: str, role: Role, number: int, client: str) -> Measurement:
         wanted = self._topology(topology)
-        count = self.plan.messages(client)
-        self._make(wanted)
-        if role == "consume":
-            filling = Job("publish", wanted, count, self.plan.window, self.plan.prefetch)
-            _start(_OURS, filling, self.place.addresses[0].url())
-            self._require(wanted, count, OURS)
-        report, peak = self._run(client, role, wanted)
+        plan, peer = self.plan, self._peers[client]
+        count = plan.messages(client)
+        job = Job(role, wanted, count, plan.window, plan.prefetch)
+
+        def prepare() -> None:
+            self._make(wanted)
+            if role == "consume":
+                filling = replace(job, role="publish")
+                _start(_OURS, filling, self.place.addresses[0].url())
+                self._require(wanted, count, OURS)
+
+        report, peak = _start(peer, job, self.place.addresses[0].url(), prepare, self.folder)
         self._require(wanted, count if role == "publish" else 0, client)
         unique = report.get("unique")
         if role == "consume" and unique is not None and unique != count:
@@ -222,11 +227,6 @@ class Bench:
             cpu_seconds=float(report["cpu_seconds"]),
             peak_bytes=peak,
         )
-
-    def _run(self, client: str, role: Role, topology: Topology) -> tuple[dict[str, Any], int]:
-        plan = self.plan
-        job = Job(role, topology, plan.messages(client), plan.window, plan.prefetch)
-        return _start(self._peers[client], job, self.place.addresses[0].url())
 
     def _topology(self, name: str) -> Topology:
         work, audit, lazy = TOPOLOGIES[name]
@@ -293,18 +293,39 @@ class Job:
         return 60.0 + self.count / _SLOWEST
 
 
-def _start(peer: Peer, job: Job, url: str) -> tuple[dict[str, Any], int]:
-    """Run a client's process to its end; return its figures and its peak memory in bytes."""
+def _start(
+    peer: Peer,
+    job: Job,
+    url: str,
+    prepare: Callable[[], None] = lambda: None,
+    folder: Path | None = None,
+) -> tuple[dict[str, Any], int]:
+    """Run a client's process to its end; return its figures and its peak memory in bytes.
+
+    ``prepare`` makes and fills the queues. A client that has to warm up does so before: a queue
+    that had some seconds of rest after it was filled gives up to three times as much as one that
+    had not. ``folder`` is for the file by which such a client says that it is warm.
+    """
     name = peer.client.name
     arguments = _own(job) if name == OURS else _flags(job)
+    ready = None
+    if peer.warms_up and folder is not None:
+        ready = folder / f"ready-{new_run()}"
+        arguments = (*arguments, "--ready", str(ready))
+    else:
+        prepare()
     with subprocess.Popen(  # noqa: S603  commands of ours and of the catalogue
         [*peer.command, *arguments],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env=catalogue.environment(url),
     ) as process:
         try:
+            if ready is not None and _await(ready, process, name, job.deadline):
+                prepare()
+                process.stdin.write("\n")  # type: ignore[union-attr]  # it is a pipe, see above
             out, errors, peak = _watch(process, name, job.deadline + _GRACE_S)
         except BaseException:
             process.kill()
@@ -325,6 +346,23 @@ def _start(peer: Peer, job: Job, url: str) -> tuple[dict[str, Any], int]:
             "unique": report.get("unique"),
         }
     return report, peak
+
+
+def _await(ready: Path, process: subprocess.Popen[str], name: str, deadline: float) -> bool:
+    """Wait until a client is warm; False when it ended instead."""
+    end = time.monotonic() + deadline
+    while not ready.exists():
+        try:
+            process.wait(_SAMPLE_S)
+        except subprocess.TimeoutExpired:
+            if time.monotonic() > end:
+                raise BenchFailed(
+                    f"{name} was not warm within {deadline:.0f} s; look at the broker's alarms, "
+                    "or leave it out with --clients."
+                ) from None
+        else:
+            return False
+    return True
 
 
 def _watch(process: subprocess.Popen[str], name: str, deadline: float) -> tuple[str, str, int]:

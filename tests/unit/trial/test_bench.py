@@ -151,6 +151,34 @@ def test_tls_is_refused_before_anything_is_started(tmp_path: Path) -> None:
         list(Bench(Plan(), there, tmp_path).run())
 
 
+def test_queues_are_prepared_when_a_client_is_warm_and_before_it_begins(tmp_path: Path) -> None:
+    """Else the others would find fresher queues than a client that warms up for seconds."""
+    order = tmp_path / "order"
+    text = (
+        "import pathlib, sys\n"
+        f"order = pathlib.Path({str(order)!r})\n"
+        "order.write_text('warm ')\n"
+        "pathlib.Path(sys.argv[sys.argv.index('--ready') + 1]).touch()\n"
+        "sys.stdin.read(1)\n"
+        "order.write_text(order.read_text() + 'begun')\n"
+        'print(\'{"seconds": 1.0, "cpu_seconds": 0.5}\')\n'
+    )
+
+    def prepare() -> None:
+        order.write_text(order.read_text() + "prepared ")
+
+    peer = replace(program(text), warms_up=True)
+    bench._start(peer, Job("consume", TOPOLOGY, 100, 10, 10), URL, prepare, tmp_path)
+
+    assert order.read_text() == "warm prepared begun"
+
+
+def test_a_client_that_fails_while_it_warms_up_says_why(tmp_path: Path) -> None:
+    peer = replace(program("import sys; sys.exit('no heat')"), warms_up=True)
+    with pytest.raises(BenchFailed, match="no heat"):
+        bench._start(peer, Job("consume", TOPOLOGY, 100, 10, 10), URL, folder=tmp_path)
+
+
 def test_each_role_has_whole_designs(tmp_path: Path) -> None:
     """Six publish in six rounds, five consume in ten; each stands at each place equally often."""
     one = Bench(Plan(rounds=5), place(), tmp_path)

@@ -14,6 +14,8 @@ import java.io.IOException;
 import java.lang.management.ManagementFactory;
 import java.net.URISyntaxException;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Paths;
 import java.time.Instant;
 import java.util.BitSet;
 import java.util.Date;
@@ -96,10 +98,12 @@ public final class JavaPeer {
     public static void main(String[] arguments) {
         String role = null;
         String url = null;
+        String ready = null;
         JavaPeer peer = null;
         try {
             Map<String, String> flags = parse(arguments);
             role = flags.get("role");
+            ready = flags.get("--ready");
             url = flags.getOrDefault("--url", System.getenv("RABBITMQ_URL"));
             if (url == null) {
                 throw new IllegalArgumentException("no address: --url or RABBITMQ_URL names one");
@@ -115,8 +119,14 @@ public final class JavaPeer {
             // A connection that broke has to be seen as such, not mended behind our back.
             factory.setAutomaticRecoveryEnabled(false);
             Connection connection = factory.newConnection();
-            Done done = "publish".equals(role) ? peer.publishWarm(connection)
-                    : peer.consumeWarm(connection);
+            if ("publish".equals(role)) {
+                peer.warmUpPublishing(connection);
+            } else {
+                peer.warmUpConsuming(connection);
+            }
+            awaitStart(ready);
+            Done done = "publish".equals(role) ? peer.publish(connection, true)
+                    : peer.consume(connection);
             connection.close();
             System.out.println(String.format(Locale.ROOT,
                     "{\"messages\": %d, \"unique\": %d, \"seconds\": %.6f, \"cpu_seconds\": %.6f}",
@@ -135,10 +145,9 @@ public final class JavaPeer {
 
     // --- publishing ---
 
-    private Done publishWarm(Connection connection) throws Exception {
+    private void warmUpPublishing(Connection connection) throws Exception {
         // There is no such queue: the broker confirms and drops them.
         new JavaPeer(this, UUID.randomUUID().toString()).publish(connection, false);
-        return publish(connection, true);
     }
 
     private Done publish(Connection connection, boolean mandatory) throws Exception {
@@ -256,7 +265,7 @@ public final class JavaPeer {
 
     // --- consuming ---
 
-    private Done consumeWarm(Connection connection) throws Exception {
+    private void warmUpConsuming(Connection connection) throws Exception {
         Channel channel = connection.createChannel();
         String own = channel.queueDeclare().getQueue();  // exclusive and transient
         JavaPeer peer = new JavaPeer(this, own);
@@ -264,7 +273,6 @@ public final class JavaPeer {
         peer.consume(connection);
         channel.queueDelete(own);
         channel.close();
-        return consume(connection);
     }
 
     private Done consume(Connection connection) throws Exception {
@@ -337,6 +345,17 @@ public final class JavaPeer {
 
     // --- clocks ---
 
+    /**
+     * Makes the file that says that it is warm, and begins when there is something to read, so
+     * that everybody's queues are equally fresh. Without a file it begins at once.
+     */
+    private static void awaitStart(String ready) throws IOException {
+        if (ready != null) {
+            Files.createFile(Paths.get(ready));
+            System.in.read();
+        }
+    }
+
     /** Time that passed and processor time that was used, from its making to {@code stop}. */
     private static final class Done {
         private final long cpuBegan = SYSTEM.getProcessCpuTime();
@@ -372,7 +391,7 @@ public final class JavaPeer {
     private static Map<String, String> parse(String[] arguments) {
         Set<String> required = new HashSet<>(Set.of("--exchange", "--routing-key", "--queue",
                 "--text", "--count", "--window", "--prefetch", "--run"));
-        Set<String> known = new HashSet<>(Set.of("--url", "--deadline", "--warm-up"));
+        Set<String> known = new HashSet<>(Set.of("--url", "--deadline", "--warm-up", "--ready"));
         known.addAll(required);
         Map<String, String> flags = new HashMap<>();
         if (arguments.length == 0 || !Set.of("publish", "consume").contains(arguments[0])) {

@@ -10,7 +10,8 @@ All take the same flags::
     publish|consume --exchange X --routing-key K --queue Q --count N --window W --prefetch P
         --text T --run TWELVE_HEX_DIGITS [--url URL] [--deadline SECONDS]
 
-(and pika ``--confirms``, Java ``--warm-up N``) and print one line of JSON when they are done::
+(and pika ``--confirms``; Java ``--warm-up N`` and ``--ready FILE``, a file that it makes when it is
+warm, to begin when it can read a byte) and print one line of JSON when they are done::
 
     {"messages": 50000, "unique": 50000, "seconds": 1.9, "cpu_seconds": 1.4}
 

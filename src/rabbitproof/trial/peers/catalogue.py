@@ -60,6 +60,8 @@ class Peer:
     """Which of the two jobs it takes part in."""
     command: tuple[str, ...]
     """Its program; what ``arguments`` returns follows."""
+    warms_up: bool = False
+    """Takes ``--ready FILE``, makes that file when it is warm, and waits for a byte to begin."""
 
 
 def find(name: str, work_folder: Path) -> Peer | str:
@@ -193,6 +195,7 @@ def _java(work_folder: Path) -> Peer | str:
         publish=True,
         consume=True,
         command=(str(java), *_JVM_OPTIONS, "-cp", path, "JavaPeer"),
+        warms_up=True,
     )
 
 
