@@ -16,6 +16,7 @@ from rabbitproof.trial.bench import Bench, Plan
 from rabbitproof.trial.peers import catalogue
 from rabbitproof.trial.peers.catalogue import Peer
 from rabbitproof.trial.place import Place
+from rabbitproof.trial.runner import Job, start
 from support import ready, topology, witness
 
 if TYPE_CHECKING:
@@ -36,7 +37,18 @@ def plan(*topologies: str, clients: tuple[str, ...] = ()) -> Plan:
     return Plan(topologies, clients or ("pika",), COUNT, 1, balanced=False, window=100, prefetch=50)
 
 
-@pytest.mark.parametrize("name", list(bench.TOPOLOGIES))
+def test_mixed_traffic_is_all_consumed(vhost: Vhost, tmp_path: Path) -> None:
+    """The ceiling knows its bytes to the last one, and our consumer counts every message."""
+    list((one := Bench(plan("mixed"), place(vhost), tmp_path)).run())
+
+    assert one.result is not None
+    assert [(row.role, row.client, row.messages) for row in one.result.rows] == [
+        ("consume", "ceiling", COUNT),
+        ("consume", "rabbitproof", COUNT),
+    ]
+
+
+@pytest.mark.parametrize("name", [name for name in bench.TOPOLOGIES if name != bench.MIXED])
 def test_a_bench_measures_every_client_in_both_roles(
     vhost: Vhost, tmp_path: Path, name: str
 ) -> None:
@@ -102,7 +114,6 @@ def test_a_client_that_is_not_installed_is_left_out(
 def test_foreign_messages_in_the_ceilings_way_are_an_error(vhost: Vhost, tmp_path: Path) -> None:
     """It counts bytes; what it does not expect must not become a rate."""
     one = Bench(plan("classic"), place(vhost), tmp_path)
-    one._peers["ceiling"] = bench._CEILING
     wanted = one._topology("classic")
     one._make(wanted)
     with witness(vhost.url) as channel:
@@ -110,7 +121,7 @@ def test_foreign_messages_in_the_ceilings_way_are_an_error(vhost: Vhost, tmp_pat
             channel.basic_publish("direct.exchange", "work", b"somebody else's")
 
     with pytest.raises(BenchFailed, match="held something else"):
-        one._run("ceiling", "consume", wanted)
+        start(bench._CEILING, Job("consume", wanted, COUNT, 100, 50), vhost.url)
 
 
 def test_nothing_of_the_bench_is_left_in_the_queues(vhost: Vhost, tmp_path: Path) -> None:

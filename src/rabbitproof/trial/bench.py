@@ -14,11 +14,8 @@ client is written (``peers``).
 
 from __future__ import annotations
 
-import json
 import platform
-import subprocess
 import sys
-import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -30,22 +27,22 @@ import psutil
 from rabbitproof import __version__
 from rabbitproof.amqp import methods
 from rabbitproof.errors import BenchFailed, UsageError
-from rabbitproof.identity import new_run
 from rabbitproof.model import Client, Comparison, Measurement, Note, Step
 from rabbitproof.text import safe
-from rabbitproof.trial import order
+from rabbitproof.trial import mixture, order
+from rabbitproof.trial.ceiling import CONSUMER_TAG
 from rabbitproof.trial.figures import compare
 from rabbitproof.trial.peers import catalogue
 from rabbitproof.trial.peers.catalogue import Peer
+from rabbitproof.trial.runner import OURS, Job, start
 from rabbitproof.work import topology as wiring
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from rabbitproof.model import Progress, QueueType, Role, Topology
     from rabbitproof.trial.place import Place
 
-OURS: Final = "rabbitproof"
 CEILING: Final = "ceiling"
 JAVA: Final = "java"
 CLIENTS: Final = (CEILING, OURS, *catalogue.NAMES)
@@ -54,8 +51,12 @@ TOPOLOGIES: Final[dict[str, tuple[QueueType, QueueType, bool]]] = {
     "classic": ("classic", "classic", False),
     "lazy": ("classic", "classic", True),
     "quorum": ("quorum", "stream", False),
+    "mixed": ("classic", "classic", False),
 }
 """Name -> type of the work queue, type of the audit queue, lazy."""
+MIXED: Final = "mixed"
+"""Traffic of all kinds (``mixture``), to be consumed: by ours and by the ceiling, since others
+record message ids alone and much of this traffic has none."""
 ROLES: Final[tuple[Role, ...]] = ("publish", "consume")
 
 WINDOW: Final = 20_000
@@ -64,14 +65,6 @@ PREFETCH: Final = 5_000
 _SHARE: Final = {"pika": 0.5, "pika-confirms": 0.04, "aio-pika": 0.2}
 """Of the messages, for clients so slow that they would take most of the time of a bench."""
 _LEAST: Final = 1_000
-
-TEXT: Final = "Hello World"
-_SLOWEST: Final = 500.0
-"""Messages a second; slower than the slowest client here, for deadlines."""
-_GRACE_S: Final = 10.0
-"""Seconds for a client to say by itself that its deadline has passed."""
-_SAMPLE_S: Final = 0.05
-"""How often a process's memory is looked at; its peak only grows, so the last look is right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +120,8 @@ class Bench:
         steps = [
             (topology, role, number, client)
             for topology in self.plan.topologies
-            for role in ROLES
-            for number, row in enumerate(self._rounds(role), 1)
+            for role in (ROLES if topology != MIXED else ("consume",))
+            for number, row in enumerate(self._rounds(topology, role), 1)
             for client in row
         ]
         yield Step(f"{len(steps)} measurements of up to {self.plan.count:,} messages")
@@ -177,11 +170,12 @@ class Bench:
             else:
                 self._peers[name] = found
 
-    def _rounds(self, role: Role) -> list[list[str]]:
+    def _rounds(self, topology: str, role: Role) -> list[list[str]]:
         takes_part = [
             name
             for name, peer in self._peers.items()
             if (peer.publish if role == "publish" else peer.consume)
+            and (topology != MIXED or name in (CEILING, OURS))
         ]
         rounds = self.plan.rounds
         if self.plan.balanced:
@@ -202,19 +196,25 @@ class Bench:
         count = plan.messages(client)
         job = Job(role, wanted, count, plan.window, plan.prefetch)
 
-        def prepare() -> None:
+        def prepare() -> tuple[str, ...]:
             self._make(wanted)
+            more: tuple[str, ...] = ()
+            if topology == MIXED:
+                size = self._mix(wanted, count)
+                if client == CEILING:
+                    more = ("--bytes", str(size))
+            elif role == "consume":
+                start(_OURS, replace(job, role="publish"), self.place.addresses[0].url())
             if role == "consume":
-                filling = replace(job, role="publish")
-                _start(_OURS, filling, self.place.addresses[0].url())
                 self._require(wanted, count, OURS)
+            return more
 
-        report, peak = _start(peer, job, self.place.addresses[0].url(), prepare, self.folder)
+        report, peak = start(peer, job, self.place.addresses[0].url(), prepare, self.folder)
         self._require(wanted, count if role == "publish" else 0, client)
-        unique = report.get("unique")
-        if role == "consume" and unique is not None and unique != count:
+        recorded = report.get("consumed" if topology == MIXED else "unique")
+        if role == "consume" and recorded is not None and recorded != count:
             raise BenchFailed(
-                f"{client} recorded {unique} distinct messages of {count}; its figures would be "
+                f"{client} recorded {recorded} distinct messages of {count}; its figures would be "
                 "wrong, look at what else uses the broker."
             )
         return Measurement(
@@ -238,6 +238,14 @@ class Bench:
             work=replace(base.work, kind=work, durable=True, lazy=lazy),
             audit=replace(base.audit, kind=audit, durable=True, lazy=lazy),
         )
+
+    def _mix(self, topology: Topology, count: int) -> int:
+        """Fill the work queue with mixed traffic; return the bytes of the ceiling's deliveries."""
+        with self.place.connect("RabbitMQ Bench") as connection:
+            sent = mixture.fill(
+                connection, topology.exchange, topology.routing_key, topology.work.name, count
+            )
+        return sent + count * (mixture.DELIVERY_EXTRA + len(CONSUMER_TAG))
 
     def _make(self, topology: Topology) -> None:
         """Delete the queues and declare them again: every client starts from empty ones."""
@@ -275,161 +283,6 @@ class Bench:
             "window": self.plan.window,
             "prefetch": self.plan.prefetch,
         }
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One measurement, as a client's process is told."""
-
-    role: Role
-    topology: Topology
-    count: int
-    window: int
-    prefetch: int
-
-    @property
-    def deadline(self) -> float:
-        """Seconds after which something must be wrong."""
-        return 60.0 + self.count / _SLOWEST
-
-
-def _start(
-    peer: Peer,
-    job: Job,
-    url: str,
-    prepare: Callable[[], None] = lambda: None,
-    folder: Path | None = None,
-) -> tuple[dict[str, Any], int]:
-    """Run a client's process to its end; return its figures and its peak memory in bytes.
-
-    ``prepare`` makes and fills the queues. A client that has to warm up does so before: a queue
-    that had some seconds of rest after it was filled gives up to three times as much as one that
-    had not. ``folder`` is for the file by which such a client says that it is warm.
-    """
-    name = peer.client.name
-    arguments = _own(job) if name == OURS else _flags(job)
-    ready = None
-    if peer.warms_up and folder is not None:
-        ready = folder / f"ready-{new_run()}"
-        arguments = (*arguments, "--ready", str(ready))
-    else:
-        prepare()
-    with subprocess.Popen(  # noqa: S603  commands of ours and of the catalogue
-        [*peer.command, *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=catalogue.environment(url),
-    ) as process:
-        try:
-            if ready is not None and _await(ready, process, name, job.deadline):
-                prepare()
-                process.stdin.write("\n")  # type: ignore[union-attr]  # it is a pipe, see above
-            out, errors, peak = _watch(process, name, job.deadline + _GRACE_S)
-        except BaseException:
-            process.kill()
-            raise
-    if process.returncode != 0:
-        said = (errors.strip() or out.strip() or "nothing was said").splitlines()[-1]
-        raise BenchFailed(f"{name} failed ({safe(said, 300)}); run the same work without bench.")
-    try:
-        report = json.loads(out.splitlines()[-1])
-    except (ValueError, IndexError):
-        report = None
-    if not isinstance(report, dict):
-        raise BenchFailed(f"{name} printed no figures; run the same work without bench.")
-    if name == OURS:
-        report = {
-            "seconds": report["time_s"],
-            "cpu_seconds": report["cpu_s"],
-            "unique": report.get("unique"),
-        }
-    return report, peak
-
-
-def _await(ready: Path, process: subprocess.Popen[str], name: str, deadline: float) -> bool:
-    """Wait until a client is warm; False when it ended instead."""
-    end = time.monotonic() + deadline
-    while not ready.exists():
-        try:
-            process.wait(_SAMPLE_S)
-        except subprocess.TimeoutExpired:
-            if time.monotonic() > end:
-                raise BenchFailed(
-                    f"{name} was not warm within {deadline:.0f} s; look at the broker's alarms, "
-                    "or leave it out with --clients."
-                ) from None
-        else:
-            return False
-    return True
-
-
-def _watch(process: subprocess.Popen[str], name: str, deadline: float) -> tuple[str, str, int]:
-    """Wait for the end of a process; return what it printed and its peak memory in bytes."""
-    end = time.monotonic() + deadline
-    peak = 0
-    while True:
-        peak = max(peak, _peak(process.pid))
-        try:
-            out, errors = process.communicate(timeout=_SAMPLE_S)
-        except subprocess.TimeoutExpired:
-            if time.monotonic() > end:
-                raise BenchFailed(
-                    f"{name} was not done within {deadline:.0f} s; look at the broker's alarms, "
-                    "or make --count smaller."
-                ) from None
-        else:
-            return out, errors, peak
-
-
-def _peak(pid: int) -> int:
-    """Return the most memory, in bytes, that a process has held so far; 0 when it is gone.
-
-    Linux knows the peak; elsewhere it is the highest of our looks. ``ru_maxrss`` would not do: it
-    includes what the parent held when it started the process.
-    """
-    with suppress(OSError, ValueError, IndexError):
-        for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    with suppress(psutil.Error):
-        return int(psutil.Process(pid).memory_info().rss)
-    return 0
-
-
-def _flags(job: Job) -> tuple[str, ...]:
-    return catalogue.arguments(
-        job.role,
-        exchange=job.topology.exchange,
-        routing_key=job.topology.routing_key,
-        queue=job.topology.work.name,
-        count=job.count,
-        window=job.window,
-        prefetch=job.prefetch,
-        text=TEXT,
-        run=new_run(),
-        deadline_s=job.deadline,
-    )
-
-
-def _own(job: Job) -> tuple[str, ...]:
-    """Return what a user would type."""
-    if job.role == "publish":
-        return (
-            *("produce", "--no-declare", "--durable", "--json", "--text", TEXT),
-            *("--exchange", job.topology.exchange),
-            *("--routing-key", job.topology.routing_key),
-            *("--queue", job.topology.work.name),
-            *("--count", str(job.count)),
-            *("--window", str(job.window)),
-        )
-    return (
-        *("consume", "--json"),
-        *("--queue", job.topology.work.name),
-        *("--expect", str(job.count)),
-        *("--prefetch", str(job.prefetch)),
-    )
 
 
 _OURS: Final = Peer(

@@ -3,7 +3,9 @@
 ``publish`` replays one buffer of publishes that was encoded before the clock starts, with
 confirms and a window; nothing is encoded, recorded or judged. ``consume`` reads deliveries
 without looking into them: the queue holds the messages 1 to N of one producer in order, whose
-sizes are known, so a count of bytes is a count of messages. No client can be faster.
+sizes are known, so a count of bytes is a count of messages. Of mixed traffic only the total is
+known (``--bytes``), so there everything that came is acknowledged, whatever it is (delivery tag
+0). No client can be faster.
 
 Runs as a process of its own, ``python -m rabbitproof.trial.ceiling publish|consume``, and prints
 one JSON object like the other clients that ``bench`` compares. Measures the default path: the
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 BATCH = 500
 """Messages in the buffer that is replayed, as many as a producer encodes at once."""
 READ_SIZE = 1 << 20
+CONSUMER_TAG = "ceiling"
 IDLE_S = 10.0
 """Seconds of silence after which nothing more comes; a broker under load pauses for one or two."""
 
@@ -127,14 +130,19 @@ def publish(url: str, envelope: Envelope, count: int, window: int, deadline: flo
         return time.perf_counter() - began
 
 
-def consume(url: str, queue: str, count: int, prefetch: int, deadline: float) -> float:
-    """Count ``count`` deliveries; return seconds from basic.consume to the last ack."""
+def consume(
+    url: str, queue: str, count: int, prefetch: int, deadline: float, total: int | None = None
+) -> float:
+    """Count ``count`` deliveries; return seconds from basic.consume to the last ack.
+
+    ``total``: bytes of all of them, when they are not those of one producer in order.
+    """
     connection = open_connection(parse(url), "rabbitproof ceiling, consume", heartbeat=0)
     channel = connection.open_channel()
     connection.call(channel, commands.Basic.Qos(prefetch_count=prefetch))
     wire = connection.detach()
     wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, GATHER_BYTES)
-    consume_it = methods.BasicConsume(queue=queue, consumer_tag="ceiling")
+    consume_it = methods.BasicConsume(queue=queue, consumer_tag=CONSUMER_TAG)
     began = heard = time.perf_counter()
     wire.send(marshal(consume_it, channel))
     quarter = max(1, prefetch // 4)
@@ -156,15 +164,16 @@ def consume(url: str, queue: str, count: int, prefetch: int, deadline: float) ->
                 else:
                     received += len(data)
                 if first:
-                    done = whole_deliveries(received, first)
+                    done = received * count // total if total else whole_deliveries(received, first)
             if done > acked and (not in_time or done - acked >= quarter or done >= count):
-                wire.send(marshal(commands.Basic.Ack(done, multiple=True), channel))
+                tag = 0 if total else done
+                wire.send(marshal(commands.Basic.Ack(tag, multiple=True), channel))
                 acked = done
             elif time.perf_counter() - heard > IDLE_S:
                 break  # what came has fewer bytes than it should have
             _check(began, deadline)
         seconds = time.perf_counter() - began
-    if acked != count or received != _total(count, first):
+    if acked != count or received != (total or _total(count, first)):
         raise UsageError(
             f"The queue '{queue}' held something else than the messages 1 to {count} of one "
             "producer; fill a queue of its own for the measurement."
@@ -206,6 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in ("count", "window", "prefetch"):
         parser.add_argument(f"--{name}", type=int, required=True)
     parser.add_argument("--deadline", type=float, default=300.0)
+    parser.add_argument("--bytes", type=int, help="Of all deliveries; for mixed traffic.")
     given = parser.parse_args(arguments)
     cpu = time.process_time()
     if given.role == "publish":
@@ -225,7 +235,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         seconds = publish(url, envelope, given.count, given.window, given.deadline)
     else:
-        seconds = consume(url, given.queue, given.count, given.prefetch, given.deadline)
+        seconds = consume(
+            url, given.queue, given.count, given.prefetch, given.deadline, given.bytes
+        )
     spent = time.process_time() - cpu
     end = {"messages": given.count, "unique": None, "seconds": seconds, "cpu_seconds": spent}
     print(json.dumps(end))
