@@ -54,7 +54,9 @@ def bench(
     topology: Annotated[
         str | None,
         typer.Option(
-            "--topology", metavar="LIST", help="Of classic,lazy,quorum.  [default: all of them]"
+            "--topology",
+            metavar="LIST",
+            help="Of classic,lazy,quorum,mixed.  [default: all of them]",
         ),
     ] = None,
     clients: Annotated[
