@@ -201,7 +201,10 @@ def _read(wire: socket.socket) -> bytes:
 
 def _check(began: float, deadline: float) -> None:
     if time.perf_counter() - began > deadline:
-        raise Overdue(f"The measurement took more than {deadline:.0f} s; make --count smaller.")
+        raise Overdue(
+            f"The measurement took more than {deadline:.0f} s; look at the broker's alarms, or "
+            "make --count smaller."
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -456,8 +456,7 @@ class MonitorApp(App[int]):
     def draw(self, width: int | None = None) -> None:
         """Draw everything."""
         width = self.size.width if width is None else width
-        base = self.screen_stack[0]
-        if not base.query("#summary"):
+        if not self.screen_stack or not (base := self.screen_stack[0]).query("#summary"):
             return  # a picture that came before the first arrangement, or after the last one
         base.set_class(width >= _WIDE, "wide")
         base.set_class(width < _WIDE, "narrow")

@@ -257,7 +257,7 @@ def test_the_last_of_ten_thousand_queues_is_one_key_away() -> None:
 
     async def steps(app: MonitorApp, pilot: Any) -> None:
         await press(pilot, "end")
-        assert "q09999" in screen(app)
+        await until(pilot, lambda: "q09999" in screen(app))
 
     drive(steps, look=lambda: seen)
 
