@@ -97,7 +97,7 @@ def _queue(queue: QueueVerdict) -> tuple[str, list[str]]:
         f"{count:,} {what}"
         for count, what in (
             (queue.undecided, "confirmed messages were not seen and are not proven lost."),
-            (queue.residue, "messages are not explained by the books."),
+            (-queue.books.residue, "copies are too many for the books to balance."),
         )
         if count
     ]

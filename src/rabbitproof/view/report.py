@@ -104,6 +104,7 @@ def page(result: TrialResult, lost_files: Mapping[str, str] | None = None) -> st
         missed=not result.safe and not _expected(result),
         run=safe(result.run, _NAME),
         started=safe(surroundings.when(result.started), _NAME),
+        notes=_some([safe(note, _SENTENCE) for note in verdict.notes], _REASONS),
         reasons=_some([safe(reason, _SENTENCE) for reason in verdict.reasons], _REASONS),
         figures=_key_figures(result),
         done=done(result),
@@ -179,48 +180,29 @@ def _expected(result: TrialResult) -> bool:
 
 
 def _books(result: TrialResult, queues: Mapping[str, QueueVerdict]) -> list[Entry]:
-    """Return confirmed = seen + left + dropped + lost + undecided, and what does not add up."""
-    verdict = result.verdict
-    all_of = list(queues.values())
-    if not all_of:
+    """Return where each message is that had to be there; the parts add up to the first line."""
+    books = [queue.books for queue in queues.values()]
+    if not books:
         return []
-    without = not verdict.confirmed and verdict.in_doubt == verdict.attempted > 0
-    wanted = verdict.attempted if without else verdict.confirmed
-
-    def entry(sign: str, name: str, values: list[int | None], kind: str = "") -> Entry:
-        shown = tuple("?" if value is None else f"{value:,}" for value in values)
-        return Entry(sign, name, shown, kind)
-
-    out = [entry("", "sent, without confirms" if without else "confirmed", [wanted] * len(all_of))]
-    out.append(entry("=", "seen by a consumer", [_seen(queue) for queue in all_of]))
-    out.append(entry("+", "still in the queue", [queue.left_in_queue for queue in all_of]))
-    reasons = dict.fromkeys(reason for queue in all_of for reason in queue.dropped)
-    for reason in reasons:
-        name = _DROPPED.get(reason, f"dropped: {safe(reason, _NAME)}")
-        out.append(entry("+", name, [queue.dropped.get(reason, 0) for queue in all_of]))
-    if not reasons:
-        out.append(entry("+", "dropped for a known reason", [0] * len(all_of)))
-    out.append(entry("+", "lost", [queue.lost for queue in all_of], _kind(all_of, "lost", "bad")))
-    if any(queue.undecided for queue in all_of):
-        out.append(
-            entry("+", "not seen, not proven lost", [queue.undecided for queue in all_of], "unsure")
-        )
-    out.append(
-        entry(
-            "+", "not explained", [queue.residue for queue in all_of],
-            _kind(all_of, "residue", "unsure"),
-        )
-    )  # fmt: skip
+    confirmed = all(one.wanted == result.verdict.confirmed for one in books)
+    rows: tuple[tuple[str, str, str, str], ...] = (
+        ("wanted", "", "confirmed" if confirmed else "had to be here", ""),
+        ("seen", "=", "seen by a consumer", ""),
+        ("left", "+", "still in the queue", ""),
+        ("dropped", "+", "dropped for a known reason", ""),
+        ("damaged", "+", "came, and only damaged", "bad"),
+        ("undecided", "+", "nobody can tell", "unsure"),
+        ("lost", "+", "lost", "bad"),
+        ("residue", "", "copies too many for that", "unsure"),
+    )
+    rare = {"damaged", "undecided", "residue"}
+    out = []
+    for field, sign, name, kind in rows:
+        values = [abs(getattr(one, field)) for one in books]
+        if field not in rare or any(values):
+            shown = tuple(f"{value:,}" for value in values)
+            out.append(Entry(sign, name, shown, kind if any(values) else "good" if kind else ""))
     return out
-
-
-def _seen(queue: QueueVerdict) -> int:
-    """Return how many of what was confirmed came out; what was in doubt and came is no part."""
-    return queue.unique - queue.recovered
-
-
-def _kind(queues: list[QueueVerdict], field: str, kind: str) -> str:
-    return kind if any(getattr(queue, field) for queue in queues) else "good"
 
 
 def _counted(queues: Mapping[str, QueueVerdict]) -> list[Entry]:
@@ -228,9 +210,10 @@ def _counted(queues: Mapping[str, QueueVerdict]) -> list[Entry]:
     all_of = list(queues.values())
     rows: tuple[tuple[str, str, bool], ...] = (
         ("received", "received, copies and all", True),
-        ("recovered", "in doubt for the sender, and here all the same", False),
-        ("nacked_delivered", "refused to the sender, and here all the same", False),
-        ("returned_delivered", "returned to the sender, and here all the same", False),
+        ("left_in_queue", "left at the end, by the broker’s count", True),
+        ("recovered", "not confirmed, and here all the same", False),
+        ("nacked_delivered", "of these: refused to the sender", False),
+        ("returned_delivered", "of these: returned to the sender", False),
         ("duplicates_redelivered", "copies, flagged as redelivered", True),
         ("duplicates_resent", "copies of what was sent twice", False),
         ("duplicates_unflagged", "copies that came as if they were the first", True),
@@ -243,8 +226,16 @@ def _counted(queues: Mapping[str, QueueVerdict]) -> list[Entry]:
     for field, name, always in rows:
         values = [getattr(queue, field) for queue in all_of]
         if always or any(values):
-            shown = tuple("–" if value is None else f"{value:,}" for value in values)
+            none = "?" if field == "left_in_queue" else surroundings.NONE
+            shown = tuple(none if value is None else f"{value:,}" for value in values)
             out.append(Entry("", name, shown, "bad" if field in bad and any(values) else ""))
+    for reason in dict.fromkeys(reason for queue in all_of for reason in queue.dropped):
+        name = _DROPPED.get(reason, f"dropped: {safe(reason, _NAME)}")
+        shown = tuple(f"{queue.dropped.get(reason, 0):,}" for queue in all_of)
+        out.append(Entry("", name, shown))
+    if any(queue.dead_lettered for queue in all_of):
+        shown = tuple(f"{queue.dead_lettered:,}" for queue in all_of)
+        out.append(Entry("", "of these: found in a dead-letter queue", shown))
     return out
 
 
@@ -258,7 +249,12 @@ def _remarks(queues: Mapping[str, QueueVerdict]) -> list[str]:
         elif queue.order_unchecked:
             why = safe(queue.order_unchecked, _SENTENCE).rstrip(".")
             out.append(f"In {shown} the order was not checked: {why}.")
-        if parts := _where_lost(queue):
+        if queue.lost_among > queue.lost:
+            out.append(
+                f"The lost in {shown} are among {queue.lost_among:,} that were not seen; the "
+                "others went for a known reason, and it is only known how many did."
+            )
+        elif parts := _where_lost(queue):
             out.append(f"Of the lost in {shown}, {parts}.")
     return out
 
@@ -302,14 +298,14 @@ def _key_figures(result: TrialResult) -> list[tuple[str, str, str]]:
     verdict = result.verdict
     queues = verdict.queues.values()
     lost = sum(queue.lost for queue in queues)
-    undecided = sum(queue.undecided for queue in queues)
+    undecided = sum(queue.books.undecided for queue in queues)
     out = [
         ("messages sent", f"{verdict.attempted:,}", ""),
         ("confirmed", f"{verdict.confirmed:,}", ""),
         ("lost", f"{lost:,}", "bad" if lost else "unsure" if undecided else "good"),
     ]
     if undecided:
-        out.append(("neither seen nor proven lost", f"{undecided:,}", "unsure"))
+        out.append(("nobody can tell", f"{undecided:,}", "unsure"))
     if result.publish_per_s:
         out.append(("published a second", f"{result.publish_per_s:,}", ""))
     if result.consume_per_s:

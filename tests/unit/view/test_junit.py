@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rabbitproof.model import Decision, QueueVerdict, TrialResult, Verdict
+from rabbitproof.model import Books, Decision, QueueVerdict, TrialResult, Verdict
 from rabbitproof.view.junit import junit
 
 ATTRIBUTES = {
@@ -124,11 +124,11 @@ def test_what_could_not_be_proven_is_an_error() -> None:
     [
         ({"corrupt": 1}, "failure"),
         ({"duplicates_unflagged": 2}, "failure"),
-        ({"residue": 1}, "error"),
+        ({"books": Books(residue=-1)}, "error"),
         ({"duplicates_redelivered": 5, "foreign": 3, "reordered": 2, "left_in_queue": 9}, ""),
     ],
 )
-def test_a_queue_fails_for_what_fails_a_verdict(changed: dict[str, int], kind: str) -> None:
+def test_a_queue_fails_for_what_fails_a_verdict(changed: dict[str, Any], kind: str) -> None:
     """And for nothing else."""
     suite = read(result(Decision.FAIL, ("Why.",), work=queue(**changed)))
     assert ends(suite)["queue: work"] == kind
@@ -137,7 +137,10 @@ def test_a_queue_fails_for_what_fails_a_verdict(changed: dict[str, int], kind: s
 @given(
     st.sampled_from(Decision),
     st.builds(
-        queue, lost=st.integers(0, 2), undecided=st.integers(0, 2), residue=st.integers(-1, 1)
+        queue,
+        lost=st.integers(0, 2),
+        undecided=st.integers(0, 2),
+        books=st.builds(Books, residue=st.integers(-1, 0)),
     ),
 )
 def test_it_never_disagrees_with_the_verdict(decision: Decision, one: QueueVerdict) -> None:
