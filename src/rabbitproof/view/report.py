@@ -32,6 +32,8 @@ GENERATOR: Final = '<meta name="generator" content="rabbitproof">'
 
 _NAME, _SENTENCE, _COMMAND = 60, 500, 2_000
 """Characters shown of a name, of a sentence, and of a command, at most."""
+_LARGE: Final = 120
+"""Characters that a sentence shown large may have."""
 _IDS, _REASONS, _CLAIMS, _QUEUES, _FAULTS, _LINES = 10, 20, 50, 24, 60, 12
 """Shown of each at most; the object in report.json has all of them."""
 
@@ -90,13 +92,13 @@ def page(result: TrialResult, lost_files: Mapping[str, str] | None = None) -> st
     """
     verdict = result.verdict
     queues = dict(list(verdict.queues.items())[:_QUEUES])
-    rates = _charts(result)
+    headline, reasons = _headline(result)
     return render(
         "report.html.j2",
         verdict=verdict,
         decision=str(verdict.decision),
         meaning=_MEANING[verdict.decision],
-        headline=safe(words.headline(result), _SENTENCE),
+        headline=headline,
         scenario=safe(result.scenario, _NAME),
         title=safe(result.title, _SENTENCE).rstrip("."),
         teaches=safe(" ".join(result.teaches.split()), 2_000),
@@ -105,7 +107,7 @@ def page(result: TrialResult, lost_files: Mapping[str, str] | None = None) -> st
         run=safe(result.run, _NAME),
         started=safe(surroundings.when(result.started), _NAME),
         notes=_some([safe(note, _SENTENCE) for note in verdict.notes], _REASONS),
-        reasons=_some([safe(reason, _SENTENCE) for reason in verdict.reasons], _REASONS),
+        reasons=_some(reasons, _REASONS),
         figures=_key_figures(result),
         done=done(result),
         claims=[(safe(text, _SENTENCE), held) for text, held in result.claims[:_CLAIMS]],
@@ -117,7 +119,7 @@ def page(result: TrialResult, lost_files: Mapping[str, str] | None = None) -> st
         counted=_counted(queues),
         remarks=_remarks(queues),
         lost=_lost(verdict.queues, lost_files or {}),
-        charts=rates,
+        charts=_charts(result),
         faults=[_fault(fault) for fault in result.faults[:_FAULTS]],
         numbers=[str(number) for number in range(1, len(result.faults) + 1)],
         more_faults=max(0, len(result.faults) - _FAULTS),
@@ -127,6 +129,14 @@ def page(result: TrialResult, lost_files: Mapping[str, str] | None = None) -> st
         wiring=_wiring(result),
         command=command(result),
     )
+
+
+def _headline(result: TrialResult) -> tuple[str, list[str]]:
+    """Return the sentence to show large, and the reasons that are left: the first one if it fits."""
+    reasons = [safe(reason, _SENTENCE) for reason in result.verdict.reasons]
+    if result.verdict.decision is not Decision.PASS and reasons and len(reasons[0]) <= _LARGE:
+        return reasons[0], reasons[1:]
+    return safe(words.headline(result), _SENTENCE), reasons
 
 
 def command(result: TrialResult) -> str:

@@ -159,7 +159,21 @@ def test_the_verdict_comes_first_as_a_colour_and_as_a_word(result: TrialResult) 
     assert f'<header class="{decision}">\n<p class="verdict">{decision}</p>' in body
     assert f"<title>{decision}: The consumer is offline</title>" in text
     for reason in result.verdict.reasons:
-        assert f"<li>{reason}</li>" in body
+        assert f"<h1>{reason}</h1>" in body
+
+
+def test_all_reasons_are_said_once() -> None:
+    """The first one large, unless it is too long for that."""
+    many = replace(FAILED, verdict=replace(FAILED.verdict, reasons=("First.", "Second.")))
+    text = report.page(many)
+    assert "<h1>First.</h1>" in text
+    assert "<li>Second.</li>" in text
+    assert text.count("First.") == 1
+    long = "word " * 60
+    many = replace(FAILED, verdict=replace(FAILED.verdict, reasons=(long, "Second.")))
+    text = report.page(many)
+    assert f"<li>{long}</li>" in text
+    assert f"<h1>{long}" not in text
 
 
 def test_the_page_says_what_was_done() -> None:
