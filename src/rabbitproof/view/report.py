@@ -13,11 +13,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote
 
 from rabbitproof.model import Decision
 from rabbitproof.text import safe
-from rabbitproof.view import surroundings
+from rabbitproof.view import accounts, surroundings
 from rabbitproof.view import verdict as words
 from rabbitproof.view.curve import COLOURS, HALF, NARROW, WIDE, Mark, over_time, percentiles
 from rabbitproof.view.pages import drawing, render
@@ -34,20 +33,13 @@ _NAME, _SENTENCE, _COMMAND = 60, 500, 2_000
 """Characters shown of a name, of a sentence, and of a command, at most."""
 _LARGE: Final = 120
 """Characters that a sentence shown large may have."""
-_IDS, _REASONS, _CLAIMS, _QUEUES, _FAULTS, _LINES = 10, 20, 50, 24, 60, 12
+_REASONS, _CLAIMS, _QUEUES, _FAULTS, _LINES = 20, 50, 24, 60, 12
 """Shown of each at most; the object in report.json has all of them."""
 
 _MEANING: Final = {
     Decision.PASS: "No message was lost, none was damaged, and everything that was promised held.",
     Decision.FAIL: "A message was lost or damaged, or something that was promised did not hold.",
     Decision.UNKNOWN: "Nothing wrong was proven, and neither was that all is well.",
-}
-_DROPPED: Final = {
-    "expired": "dropped: expired",
-    "maxlen": "dropped: the queue was full",
-    "delivery_limit": "dropped: delivered too often",
-    "rejected": "dropped: rejected",
-    "purged": "dropped: purged",
 }
 _LATENCIES: Final = {
     "confirm": ("To the confirm", "from when a message was due to be sent, to its confirm"),
@@ -61,17 +53,6 @@ NOT_TESTED: Final = (
     "One machine is not a network: no packet was lost, delayed or torn apart on its way.",
 )
 """Said when a trial says nothing itself."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A line of the books: what it is, and a figure for each queue."""
-
-    sign: str
-    name: str
-    figures: tuple[str, ...]
-    kind: str = ""
-    """A class of the page's style."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +96,10 @@ def page(result: TrialResult, lost_files: Mapping[str, str] | None = None) -> st
         queue_names=[safe(name, _NAME) for name in queues],
         real_names=[_real_name(name, queue) for name, queue in queues.items()],
         more_queues=len(verdict.queues) - len(queues),
-        books=_books(result, queues),
-        counted=_counted(queues),
-        remarks=_remarks(queues),
-        lost=_lost(verdict.queues, lost_files or {}),
+        books=accounts.books(result, queues),
+        counted=accounts.counted(queues),
+        remarks=accounts.remarks(queues),
+        lost=accounts.lost(queues, lost_files or {}),
         charts=_charts(result),
         faults=[_fault(fault) for fault in result.faults[:_FAULTS]],
         numbers=[str(number) for number in range(1, len(result.faults) + 1)],
@@ -132,7 +113,7 @@ def page(result: TrialResult, lost_files: Mapping[str, str] | None = None) -> st
 
 
 def _headline(result: TrialResult) -> tuple[str, list[str]]:
-    """Return the sentence to show large, and the reasons that are left: the first one if it fits."""
+    """Return what to show large, the first reason if it fits, and the other reasons."""
     reasons = [safe(reason, _SENTENCE) for reason in result.verdict.reasons]
     if result.verdict.decision is not Decision.PASS and reasons and len(reasons[0]) <= _LARGE:
         return reasons[0], reasons[1:]
@@ -163,7 +144,7 @@ def done(result: TrialResult) -> list[str]:
     ):
         if number:
             parts.append(what.format(f"{number:,}"))
-    out.append(_listed(parts) + ".")
+    out.append(accounts.listed(parts) + ".")
     if result.faults:
         fired = sum(fault.fired for fault in result.faults)
         broke = f"{fired} time" + ("" if fired == 1 else "s")
@@ -176,9 +157,6 @@ def done(result: TrialResult) -> list[str]:
     return out
 
 
-# --- the books --------------------------------------------------------------------------------
-
-
 def _expected(result: TrialResult) -> bool:
     """Say whether a scenario that loses by design ended as it was to end.
 
@@ -187,117 +165,6 @@ def _expected(result: TrialResult) -> bool:
     if result.safe or result.surprises:
         return False
     return bool(result.expected) or result.verdict.decision is Decision.FAIL
-
-
-def _books(result: TrialResult, queues: Mapping[str, QueueVerdict]) -> list[Entry]:
-    """Return where each message is that had to be there; the parts add up to the first line."""
-    books = [queue.books for queue in queues.values()]
-    if not books:
-        return []
-    confirmed = all(one.wanted == result.verdict.confirmed for one in books)
-    rows: tuple[tuple[str, str, str, str], ...] = (
-        ("wanted", "", "confirmed" if confirmed else "had to be here", ""),
-        ("seen", "=", "seen by a consumer", ""),
-        ("left", "+", "still in the queue", ""),
-        ("dropped", "+", "dropped for a known reason", ""),
-        ("damaged", "+", "came, and only damaged", "bad"),
-        ("undecided", "+", "nobody can tell", "unsure"),
-        ("lost", "+", "lost", "bad"),
-        ("residue", "", "copies too many for that", "unsure"),
-    )
-    rare = {"damaged", "undecided", "residue"}
-    out = []
-    for field, sign, name, kind in rows:
-        values = [abs(getattr(one, field)) for one in books]
-        if field not in rare or any(values):
-            shown = tuple(f"{value:,}" for value in values)
-            out.append(Entry(sign, name, shown, kind if any(values) else "good" if kind else ""))
-    return out
-
-
-def _counted(queues: Mapping[str, QueueVerdict]) -> list[Entry]:
-    """Return what else was counted in the queues, each with a word on what it means."""
-    all_of = list(queues.values())
-    rows: tuple[tuple[str, str, bool], ...] = (
-        ("received", "received, copies and all", True),
-        ("left_in_queue", "left at the end, by the broker’s count", True),
-        ("recovered", "not confirmed, and here all the same", False),
-        ("nacked_delivered", "of these: refused to the sender", False),
-        ("returned_delivered", "of these: returned to the sender", False),
-        ("duplicates_redelivered", "copies, flagged as redelivered", True),
-        ("duplicates_resent", "copies of what was sent twice", False),
-        ("duplicates_unflagged", "copies that came as if they were the first", True),
-        ("corrupt", "damaged", True),
-        ("foreign", "not of this run", True),
-        ("reordered", "came behind a later one", True),
-    )
-    bad = {"duplicates_unflagged", "corrupt"}
-    out = []
-    for field, name, always in rows:
-        values = [getattr(queue, field) for queue in all_of]
-        if always or any(values):
-            none = "?" if field == "left_in_queue" else surroundings.NONE
-            shown = tuple(none if value is None else f"{value:,}" for value in values)
-            out.append(Entry("", name, shown, "bad" if field in bad and any(values) else ""))
-    for reason in dict.fromkeys(reason for queue in all_of for reason in queue.dropped):
-        name = _DROPPED.get(reason, f"dropped: {safe(reason, _NAME)}")
-        shown = tuple(f"{queue.dropped.get(reason, 0):,}" for queue in all_of)
-        out.append(Entry("", name, shown))
-    if any(queue.dead_lettered for queue in all_of):
-        shown = tuple(f"{queue.dead_lettered:,}" for queue in all_of)
-        out.append(Entry("", "of these: found in a dead-letter queue", shown))
-    return out
-
-
-def _remarks(queues: Mapping[str, QueueVerdict]) -> list[str]:
-    """Return what has to be known of a queue's figures: whole sentences."""
-    out = []
-    for name, queue in queues.items():
-        shown = safe(name, _NAME)
-        if queue.judged_by == "count":
-            out.append(f"{shown} was judged by the broker’s count alone: nobody consumed it.")
-        elif queue.order_unchecked:
-            why = safe(queue.order_unchecked, _SENTENCE).rstrip(".")
-            out.append(f"In {shown} the order was not checked: {why}.")
-        if queue.lost_among > queue.lost:
-            out.append(
-                f"The lost in {shown} are among {queue.lost_among:,} that were not seen; the "
-                "others went for a known reason, and it is only known how many did."
-            )
-        elif parts := _where_lost(queue):
-            out.append(f"Of the lost in {shown}, {parts}.")
-    return out
-
-
-def _where_lost(queue: QueueVerdict) -> str:
-    parts = [
-        f"{number:,} {'is' if number == 1 else 'are'} {where}"
-        for number, where in (
-            (queue.lost_head, "from before the first that was seen"),
-            (queue.lost_middle, "from between others that were seen"),
-            (queue.lost_tail, "from behind the last that was seen"),
-        )
-        if number
-    ]
-    return _listed(parts) if parts else ""
-
-
-def _lost(queues: Mapping[str, QueueVerdict], files: Mapping[str, str]) -> list[dict[str, Any]]:
-    return [
-        {
-            "queue": safe(name, _NAME),
-            "count": queue.lost,
-            "ids": [safe(one, _NAME) for one in queue.lost_ids[:_IDS]],
-            "file": safe(files.get(name, "")),
-            "address": quote(files.get(name, "")),
-        }
-        for name, queue in list(queues.items())[:_QUEUES]
-        if queue.lost
-    ]
-
-
-def _real_name(name: str, queue: QueueVerdict) -> str:
-    return "" if queue.name == name else safe(queue.name, _NAME)
 
 
 # --- figures ----------------------------------------------------------------------------------
@@ -418,6 +285,10 @@ def _latency_note(found: Mapping[str, Any]) -> str:
     return "; ".join(parts)
 
 
+def _real_name(name: str, queue: QueueVerdict) -> str:
+    return "" if queue.name == name else safe(queue.name, _NAME)
+
+
 # --- surroundings -----------------------------------------------------------------------------
 
 
@@ -445,7 +316,3 @@ def _some(items: list[str], most: int) -> list[str]:
 
 def _messages(count: int) -> str:
     return f"{count:,} message was" if count == 1 else f"{count:,} messages were"
-
-
-def _listed(parts: list[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
