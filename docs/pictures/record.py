@@ -1,6 +1,7 @@
 """Record the pictures of the README from the real program: `make pictures`.
 
-Runs the commands as a user types them and draws what they printed, nothing else, as SVG.
+Runs the commands as a user types them and draws what they printed, nothing else, as SVG; the report
+is photographed by a browser.
 """
 
 from __future__ import annotations
@@ -8,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from io import StringIO
 from pathlib import Path
 
@@ -108,7 +111,40 @@ def record_monitor(width: int = 124, height: int = 30, seconds: float = 30) -> N
     save(screen, "monitor")
 
 
+def record_report(width: int = 1080, height: int = 1350) -> None:
+    """Photograph the report of a run in which the broker is killed, as a browser shows it."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    browser = next((path for name in names if (path := shutil.which(name))), None)
+    if browser is None:
+        sys.exit("The picture of the report needs Chromium or Chrome; install one of them.")
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(
+            [sys.executable, "-m", "rabbitproof", "prove", "broker-kill", "--report", folder],
+            stdout=subprocess.DEVNULL,
+            check=True,
+            timeout=300,
+        )
+        page = Path(folder, "report.html")
+        text = page.read_text("utf-8")
+        # From the verdict straight to the curves, so that both fit into one picture.
+        page.write_text(
+            text.replace("</style>", "main section:not(:has(svg)) { display: none; }</style>"),
+            "utf-8",
+        )
+        subprocess.run(
+            [
+                browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
+                f"--user-data-dir={folder}/profile", f"--window-size={width},{height}",
+                f"--screenshot={HERE / 'report.png'}", page.as_uri(),
+            ],
+            stderr=subprocess.DEVNULL,
+            check=True,
+            timeout=120,
+        )  # fmt: skip
+
+
 if __name__ == "__main__":
+    record_report()
     record_monitor()
     for picture, commands in PICTURES.items():
         record(picture, commands)

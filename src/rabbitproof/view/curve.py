@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from math import ceil, floor, isfinite, log10
+from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
 from rabbitproof.text import safe
@@ -33,6 +35,10 @@ _LABEL: Final = 9
 """Characters of a figure beside the axis, filled up, so that the time axes of all charts align."""
 _SHORTEST_MS: Final = 0.001
 """What took less is drawn here; a logarithm has no zero."""
+_RAREST: Final = 4.0
+"""Where the maximum is drawn when nothing is rarer: at p99.99."""
+_GAP: Final = 6.0
+"""A line ends where the next sample is so many times later than is usual: nobody looked."""
 _STEPS_S: Final = (
     0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600,
     900, 1800, 3600, 7200, 14400, 21600, 43200, 86400,
@@ -112,8 +118,9 @@ def over_time(
             chart.add("", corners, fill=True)
             classes.append("band")
     for number, points in enumerate(drawn):
-        chart.add("", list(points))
-        classes.append(f"line c{number % COLOURS}")
+        for part in _parts(points, end_s):
+            chart.add("", list(part))
+            classes.append(f"line c{number % COLOURS}")
     for mark in inside:
         chart.add("", [(mark.at_s, 0), (mark.at_s, top)])
         classes.append("mark")
@@ -122,13 +129,32 @@ def over_time(
     return static(root, title)
 
 
+def _parts(points: Points, end_s: float) -> list[Points]:
+    """Return the stretches of a line without a gap; each has two points at least."""
+    if len(points) < 2:
+        return []
+    usual = median(b[0] - a[0] for a, b in pairwise(points))
+    longest = max(_GAP * usual, end_s / 50)
+    out = [[points[0]]]
+    for before, point in pairwise(points):
+        if point[0] - before[0] > longest:
+            out.append([])
+        out[-1].append(point)
+    return [tuple(part) if len(part) > 1 else (part[0], part[0]) for part in out]
+
+
 def percentiles(title: str, points: Points, canvas: Canvas = HALF) -> str:
     """Return milliseconds over percentiles, both on axes where each step is ten times the last.
 
     The further to the right, the rarer: 90, 99, 99.9 percent. Nothing without two points.
     """
-    known = [(_rarity(p), log10(max(ms, _SHORTEST_MS))) for p, ms in points if 0 <= p < 100]
-    known = sorted(point for point in known if isfinite(point[1]))
+    known = sorted(
+        (_rarity(p), log10(max(ms, _SHORTEST_MS)))
+        for p, ms in points
+        if 0 <= p < 100 and isfinite(ms)
+    )
+    if known and (top := max((ms for p, ms in points if p >= 100 and isfinite(ms)), default=0.0)):
+        known.append((max(_RAREST, known[-1][0]), log10(max(top, _SHORTEST_MS))))
     if len({x for x, _ in known}) < 2:
         return ""
     start, end = known[0][0], known[-1][0]

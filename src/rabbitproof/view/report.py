@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 GENERATOR: Final = '<meta name="generator" content="rabbitproof">'
 """Stands in the head of each page: whoever writes one over another sees that it was ours."""
 
-_NAME, _SENTENCE, _COMMAND = 60, 500, 2_000
-"""Characters shown of a name, of a sentence, and of a command, at most."""
+_SHORT, _NAME, _SENTENCE, _COMMAND = 24, 60, 500, 2_000
+"""Characters shown at most, of a name also where there is little room."""
 _LARGE: Final = 120
 """Characters that a sentence shown large may have."""
 _REASONS, _CLAIMS, _QUEUES, _FAULTS, _LINES = 20, 50, 24, 60, 12
@@ -112,6 +112,13 @@ def page(result: TrialResult, lost_files: Mapping[str, str] | None = None) -> st
     )
 
 
+def _unasked(result: TrialResult) -> bool:
+    """Say whether the producers asked for no confirms: all is in doubt, and is missed if lost."""
+    verdict = result.verdict
+    missed = any(queue.books.wanted for queue in verdict.queues.values())
+    return missed and not verdict.confirmed and verdict.in_doubt == verdict.attempted
+
+
 def _headline(result: TrialResult) -> tuple[str, list[str]]:
     """Return what to show large, the first reason if it fits, and the other reasons."""
     reasons = [safe(reason, _SENTENCE) for reason in result.verdict.reasons]
@@ -144,16 +151,21 @@ def done(result: TrialResult) -> list[str]:
     ):
         if number:
             parts.append(what.format(f"{number:,}"))
-    out.append(accounts.listed(parts) + ".")
+    out.append(
+        "Nothing was to be confirmed, so nobody was told what arrived."
+        if _unasked(result)
+        else accounts.listed(parts) + "."
+    )
     if result.faults:
-        fired = sum(fault.fired for fault in result.faults)
-        broke = f"{fired} time" + ("" if fired == 1 else "s")
-        out.append(
-            f"Meanwhile something was broken on purpose, {broke}."
-            if fired == len(result.faults)
-            else f"Something was to be broken on purpose {len(result.faults)} times; it really "
-            f"broke {broke}."
-        )
+        fired = [safe(fault.name, _NAME) for fault in result.faults if fault.fired]
+        names = [
+            name if (times := fired.count(name)) == 1 else f"{name} ({times} times)"
+            for name in dict.fromkeys(fired)
+        ][:_LINES]
+        if names:
+            out.append(f"Meanwhile this was broken on purpose: {accounts.listed(names)}.")
+        if failed := len(result.faults) - len(fired):
+            out.append(f"{failed:,} more {'was' if failed == 1 else 'were'} to be broken and held.")
     return out
 
 
@@ -173,14 +185,17 @@ def _expected(result: TrialResult) -> bool:
 def _key_figures(result: TrialResult) -> list[tuple[str, str, str]]:
     """Return name, figure and kind of what is shown large."""
     verdict = result.verdict
-    queues = verdict.queues.values()
-    lost = sum(queue.lost for queue in queues)
-    undecided = sum(queue.books.undecided for queue in queues)
-    out = [
-        ("messages sent", f"{verdict.attempted:,}", ""),
-        ("confirmed", f"{verdict.confirmed:,}", ""),
-        ("lost", f"{lost:,}", "bad" if lost else "unsure" if undecided else "good"),
-    ]
+    lost = [(name, queue.lost) for name, queue in verdict.queues.items() if queue.lost]
+    undecided = sum(queue.books.undecided for queue in verdict.queues.values())
+    out = [("messages sent", f"{verdict.attempted:,}", "")]
+    if not _unasked(result):
+        out.append(("confirmed", f"{verdict.confirmed:,}", ""))
+    # Of one message several queues can lose their copy: a sum would say more than were sent.
+    out += [(f"lost in {safe(name, _SHORT)}", f"{count:,}", "bad") for name, count in lost[:3]]
+    if len(lost) > 3:
+        out.append(("more queues that lost some", f"{len(lost) - 3:,}", "bad"))
+    if not lost:
+        out.append(("lost", "0", "unsure" if undecided else "good"))
     if undecided:
         out.append(("nobody can tell", f"{undecided:,}", "unsure"))
     if result.publish_per_s:

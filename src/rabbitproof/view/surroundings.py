@@ -31,6 +31,9 @@ _ENVIRONMENT: Final = {
     "body_bytes": "Bytes of a body",
     "window": "Most unconfirmed messages",
     "prefetch": "Prefetch",
+    "workload": "Workload",
+    "exchange": "Exchange",
+    "routing_key": "Routing key",
 }
 """Names for what is known to be told, in the order of showing."""
 _COUNTS: Final = {"count", "body_bytes", "window", "prefetch"}

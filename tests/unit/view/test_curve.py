@@ -152,6 +152,14 @@ def test_a_line_of_nothing_is_drawn() -> None:
     assert groups(over_time("t", [((0, 0), (10, 0))], [], 10.0), "c0")
 
 
+def test_a_line_is_broken_where_nobody_looked() -> None:
+    """Drawn through, an outage would look like a slow decline."""
+    looked: Points = tuple((i / 10, 5.0) for i in [*range(10), *range(60, 70), 95])
+    parts = groups(over_time("t", [looked], [], 10.0), "c0")
+    assert [len(path_of(part)) for part in parts] == [10, 10, 2]
+    assert len(groups(over_time("t", [LINE], [], 10.0), "c0")) == 1
+
+
 def test_what_happened_outside_is_left_out() -> None:
     """It would widen the axis."""
     assert not groups(over_time("t", [LINE], [Mark(1, 50.0, None)], 10.0), "mark")
@@ -173,12 +181,20 @@ CURVE: Points = ((50.0, 1.0), (90.0, 2.0), (99.0, 10.0), (99.9, 100.0), (100.0, 
 def test_each_nine_is_as_wide_as_the_one_before() -> None:
     """And ten times as long is as high a step as the one before."""
     (line,) = groups(percentiles("t", CURVE), "c0")
-    (_, _), (x1, _), (x2, y2), (x3, y3) = path_of(line)
+    (_, _), (x1, _), (x2, y2), (x3, y3), (_, _) = path_of(line)
     assert x3 - x2 == pytest.approx(x2 - x1, abs=0.3)
     (line,) = groups(percentiles("t", ((90, 1.0), (99, 10.0), (99.9, 100.0))), "c0")
     heights = [y for _, y in path_of(line)]
     assert heights[0] - heights[1] == pytest.approx(heights[1] - heights[2], abs=0.3)
     assert y3 < y2
+
+
+def test_the_maximum_is_the_end_of_the_curve() -> None:
+    """At p99.99, when nothing else is as rare."""
+    svg = percentiles("t", ((50.0, 1.0), (90.0, 2.0), (100.0, 100.0)))
+    assert {"p50", "p90", "p99.99", "100 ms"} <= set(words(svg))
+    (line,) = groups(svg, "c0")
+    assert len(path_of(line)) == 3
 
 
 def test_axes_of_percentiles_are_named() -> None:

@@ -182,7 +182,7 @@ def test_the_page_says_what_was_done() -> None:
     assert "Both need not run at the same time." in read
     assert "10,007 messages were sent, meant for each of 2 queues." in read
     assert "RabbitMQ confirmed 10,000 of them and left 7 without an answer." in read
-    assert "broken on purpose 2 times; it really broke 1 time" in read
+    assert "broken on purpose: broker-kill. 1 more was to be broken and held." in read
     assert "broken work.queue still held 4 messages at the end." in read
     assert "RabbitMQ confirmed all of them." in Read(report.page(PASSED)).words
 
@@ -228,7 +228,21 @@ def test_what_is_not_known_is_not_zero() -> None:
 def test_without_confirms_the_books_begin_with_what_was_sent() -> None:
     """Nothing was confirmed, and that is no finding."""
     sent = replace(PASSED, verdict=replace(PASSED.verdict, confirmed=0, in_doubt=10_000))
-    assert row(report.page(sent), "had to be here") == "10,000 10,000"
+    text = report.page(sent)
+    assert row(text, "had to be here") == "10,000 10,000"
+    assert "Nothing was to be confirmed, so nobody was told what arrived." in Read(text).words
+    assert "confirmed 0" not in text
+
+
+def test_lost_copies_of_a_message_are_not_added_up() -> None:
+    """Each queue has its own figure; a sum would say more than were sent."""
+    both = {name: queue(name, lost=6_000) for name in ("work.queue", "audit.queue")}
+    told = Read(report.page(replace(FAILED, verdict=replace(FAILED.verdict, queues=both)))).words
+    assert "lost in work.queue 6,000 lost in audit.queue 6,000" in told
+    assert "12,000" not in told
+    many = {f"q{n}": queue(f"q{n}", lost=n) for n in range(1, 10)}
+    told = Read(report.page(replace(FAILED, verdict=replace(FAILED.verdict, queues=many)))).words
+    assert "lost in q3 3 more queues that lost some 6" in told
 
 
 def test_a_loss_that_can_only_be_counted_is_no_list() -> None:
