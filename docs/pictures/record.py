@@ -111,7 +111,7 @@ def record_monitor(width: int = 124, height: int = 30, seconds: float = 30) -> N
     save(screen, "monitor")
 
 
-def record_report(width: int = 1080, height: int = 1350) -> None:
+def record_report(width: int = 1080, height: int = 1450) -> None:
     """Photograph the report of a run in which the broker is killed, as a browser shows it."""
     names = ("chromium", "chromium-browser", "google-chrome")
     browser = next((path for name in names if (path := shutil.which(name))), None)

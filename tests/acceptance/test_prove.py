@@ -79,6 +79,34 @@ def test_the_verdict_as_json(shell: Any, vhost: Any) -> None:
     assert verdict["consume_per_s"] > 0
 
 
+def test_the_report_agrees_with_the_verdict(shell: Any, vhost: Any, tmp_path: Path) -> None:
+    """The object is that of --json, and neither page nor JUnit file says anything else."""
+    folder = tmp_path / "report"
+    done = shell.run("prove", "--url", vhost.url, "--count", "2000", "--json",
+                     "--management-url", shell.environment["RABBITMQ_MANAGEMENT_URL"],
+                     "--report", str(folder))  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (folder / "report.json").read_text("utf-8") == done.stdout
+    page = (folder / "report.html").read_text("utf-8")
+    assert "<title>PASS: " in page
+    assert page.count("<svg") >= 5  # rates and depths twice each, and a latency
+    assert "guest:guest" not in page
+    assert '<testsuites name="rabbitproof" tests="' in (folder / "junit.xml").read_text("utf-8")
+    assert 'failures="0" errors="0"' in (folder / "junit.xml").read_text("utf-8")
+    assert not list(folder.glob("lost-*.txt"))
+
+
+def test_a_report_that_cannot_be_written_is_found_before_the_run(
+    shell: Any, tmp_path: Path
+) -> None:
+    """Wrong usage, and nothing was sent or started."""
+    (tmp_path / "file").write_text("x")
+    done = shell.run("prove", "--report", str(tmp_path / "file"))
+    assert done.returncode == 2
+    assert "name another folder with --report" in done.stderr
+    assert "sending" not in done.stderr
+
+
 def test_the_stress_test_with_fewer_messages(shell: Any, vhost: Any) -> None:
     """Both queues are lazy by the scenario itself, and --lazy does no harm."""
     for more in ([], ["--lazy"]):
