@@ -137,6 +137,13 @@ class Management:
         ]
         return read_queue(metrics | totals | listed[0]) if listed else None
 
+    def policy(self, vhost: str, name: str) -> dict[str, Any]:
+        """Return what a policy defines, empty when there is none; known at once, where a queue's
+        effective definition comes with its metrics.
+        """
+        found = (self._object_or_none("policies", vhost, name) or {}).get("definition")
+        return found if isinstance(found, dict) else {}
+
     def queue_totals(self, vhost: str) -> dict[str, QueueInfo]:
         """Return every queue of a vhost by its name, in one request and without consumers."""
         queues = map(read_queue, self._list("queues", vhost, query=_TOTALS))

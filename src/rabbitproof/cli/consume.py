@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from rabbitproof.cli import options
-from rabbitproof.cli.connection import API_PATIENCE_S, Connection
+from rabbitproof.cli.connection import Connection
 from rabbitproof.cli.exits import Exit
+from rabbitproof.cli.ledger import recorder
 from rabbitproof.cli.options import new_app, with_connection
 from rabbitproof.errors import RabbitproofError, UsageError
 from rabbitproof.model import Consumed
@@ -69,7 +70,6 @@ def consume(
     from rabbitproof.amqp.connection import open_connection
     from rabbitproof.cli.show import Show
     from rabbitproof.work.consume import Consumer, Task
-    from rabbitproof.work.recorder import LedgerRecorder, Recorder
 
     if requeue and reject:
         raise UsageError("--requeue and --reject are two ways to answer a message; give one.")
@@ -89,15 +89,9 @@ def consume(
     )
     show = Show(name, as_json=as_json)
     client = f"RabbitMQ Consumer {name} ({platform.node()})"
-    recorder = Recorder()
-    if ledger is not None:
-        recorder = LedgerRecorder(
-            ledger,
-            vhost=connection.addresses[0].vhost,
-            open_api=lambda: connection.api.open(timeout=API_PATIENCE_S),
-            options=connection.for_ledger(),
-        )
-    consumer = Consumer(task, lambda: open_connection(connection.addresses, client), recorder)
+    consumer = Consumer(
+        task, lambda: open_connection(connection.addresses, client), recorder(ledger, connection)
+    )
     try:
         with closing(consumer.run()) as progress:  # so that it ends in good order before we do
             show.all(progress, waiting=True)

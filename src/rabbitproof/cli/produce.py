@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rabbitproof.cli import options
-from rabbitproof.cli.connection import API_PATIENCE_S, Connection, Flags
+from rabbitproof.cli.connection import Connection, Flags
 from rabbitproof.cli.exits import Exit, note
+from rabbitproof.cli.ledger import recorder
 from rabbitproof.cli.options import new_app, with_connection
 from rabbitproof.errors import RabbitproofError, UsageError
 from rabbitproof.text import safe
@@ -99,7 +100,6 @@ def produce(
     """Send messages and account for every one: confirmed, nacked, returned or in doubt."""
     from rabbitproof.identity import MAX_NUMBER, Source, new_run
     from rabbitproof.work.produce import Task
-    from rabbitproof.work.recorder import LedgerRecorder, Recorder
 
     if resume is not None:
         return _resume(resume, connection, context, as_json=as_json)
@@ -133,21 +133,12 @@ def produce(
         confirms=not no_confirms,
         progress_every=progress_every,
     )
-    recorder = Recorder()
-    if ledger is not None:
-        recorder = LedgerRecorder(
-            ledger,
-            vhost=connection.addresses[0].vhost,
-            open_api=lambda: connection.api.open(timeout=API_PATIENCE_S),
-            options=connection.for_ledger(),
-        )
-    return _carry_out(task, connection, recorder, as_json=as_json)
+    return _carry_out(task, connection, recorder(ledger, connection), as_json=as_json)
 
 
 def _resume(folder: Path, connection: Connection, context: typer.Context, *, as_json: bool) -> Exit:
     """Finish the one unfinished run in a folder."""
     from rabbitproof.work import resume as work
-    from rabbitproof.work.recorder import LedgerRecorder
 
     more = _given(context) - _WITH_RESUME
     if more:
@@ -175,14 +166,8 @@ def _resume(folder: Path, connection: Connection, context: typer.Context, *, as_
     for text in (work.elsewhere(record), record.torn):
         if text:
             note(text)
-    recorder = LedgerRecorder(
-        folder,
-        vhost=here.addresses[0].vhost,
-        open_api=lambda: here.api.open(timeout=API_PATIENCE_S),
-        options=here.for_ledger(),
-        resume=record,
-    )
-    return _carry_out(task, here, recorder, as_json=as_json, known=outcomes)
+    keeper = recorder(folder, here, resume=record)
+    return _carry_out(task, here, keeper, as_json=as_json, known=outcomes)
 
 
 _WITH_RESUME = frozenset({"resume", "as_json"}) | {one.name for one in fields(Flags)}
@@ -201,7 +186,7 @@ def _given(context: typer.Context) -> set[str]:
 def _carry_out(
     task: Task,
     connection: Connection,
-    recorder: Recorder,
+    keeper: Recorder,
     *,
     as_json: bool,
     known: Outcomes | None = None,
@@ -219,7 +204,7 @@ def _carry_out(
         )
     name = f"RabbitMQ Producer ({platform.node()})"
     producer = Producer(
-        task, lambda: open_connection(connection.addresses, name), recorder, known=known
+        task, lambda: open_connection(connection.addresses, name), keeper, known=known
     )
     paced = task.rate is not None
     try:

@@ -56,6 +56,8 @@ _SILENCE_S: Final = 0.5
 _LOOK_S: Final = 0.5
 """How often other consumers are looked for while messages are missing: one that takes part for
 a shorter time is gone before its share has become a gap."""
+_GONE_S: Final = 5.0
+"""Within which a broker notices that a connection was closed without a word."""
 _TICK_S: Final = 1.0
 """Longest wait without looking at the clock."""
 
@@ -266,6 +268,9 @@ class Consumer:
         if not interrupted and self._owing and self.recorder.doubts(queue):
             yield Note(f"Asking the Management API as well what is left in '{safe(queue)}'.")
             second = self.recorder.second_count(connection, queue)
+            # A quorum queue goes on counting a consumer for a moment after its channel closed.
+            found = wiring.look(connection, look, queue)
+            self.left = int(found.message_count or 0)
         self.recorder.end(
             asdict(self.summary()),
             counts={queue: self.left},
@@ -287,10 +292,34 @@ class Consumer:
         What was recorded is acknowledged, what was not goes back to the queue before it is
         counted.
         """
-        if self.recorder.keeps and self._started is not None:
-            with contextlib.suppress(RabbitproofError):
+        if not self.recorder.keeps or self._started is None:
+            return
+        with contextlib.suppress(RabbitproofError):
+            try:
                 for _ in self._finish(interrupted=True):
                     pass
+            except RabbitproofError:
+                # The interrupt came while something was sent, and that was sent twice.
+                self._count_from_outside()
+
+    def _count_from_outside(self) -> None:
+        """Leave the connection and count on a new one, once the broker has seen that we left."""
+        self._open.abandon()
+        connection = self._connection = self.connect()
+        channel = connection.open_channel()
+        deadline = time.monotonic() + _GONE_S
+        found = wiring.look(connection, channel, self.task.queue)
+        while found.consumer_count and time.monotonic() < deadline:
+            connection.wait(_SILENCE_S / 10)
+            found = wiring.look(connection, channel, self.task.queue)
+        self.left = int(found.message_count or 0)
+        self.recorder.end(
+            asdict(self.summary()),
+            counts={self.task.queue: self.left},
+            consumers={self.task.queue: found.consumer_count},
+            interrupted=True,
+        )
+        connection.close()
 
     @property
     def _open(self) -> Connection:

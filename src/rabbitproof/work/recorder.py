@@ -15,7 +15,7 @@ import re
 import secrets
 import sys
 import time
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,9 +25,10 @@ from rabbitproof import __version__
 from rabbitproof.errors import RabbitproofError
 from rabbitproof.proof.journal import Header, Journal
 from rabbitproof.work import topology as wiring
+from rabbitproof.work.depths import Depths
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from rabbitproof.amqp.connection import Connection
     from rabbitproof.broker.answers import QueueInfo
@@ -101,19 +102,23 @@ class LedgerRecorder(Recorder):
         run: str = "",
         vhost: str = "/",
         open_api: Callable[[], Management] | None = None,
+        connect: Callable[[], Connection] | None = None,
         options: dict[str, Any] | None = None,
         resume: Record | None = None,
     ) -> None:
         """Keep the file in ``folder``, or go on with that of ``resume``.
 
         ``run``: what a consumer is told of the run. ``options``: what the command was given
-        beyond the task, no password.
+        beyond the task, no password. ``connect``: opens a further connection, on which the depth
+        of the queues is asked once a second; without it nobody asks.
         """
         self.path = None if resume is None else resume.path
         self._folder = folder
         self._run = run
         self._vhost = vhost
         self._open_api = open_api
+        self._connect = connect
+        self._depths: Depths | None = None
         self._options = options or {}
         self._resume = resume
         self._journal: Journal | None = None
@@ -145,6 +150,7 @@ class LedgerRecorder(Recorder):
             self.event("resumed", pid=os.getpid(), torn=self._resume.torn)
         self.path = self._journal.path
         self.event("connected")
+        self._watch([queue.name for queue in task.topology.queues])
         return self._journal.outcomes(known)
 
     def receipts(
@@ -170,7 +176,13 @@ class LedgerRecorder(Recorder):
         self._journal = Journal.create(self._folder, stem, header)
         self.path = self._journal.path
         self.event("connected")
+        self._watch([task.queue])
         return self._journal.receipts()
+
+    def _watch(self, queues: Sequence[str]) -> None:
+        if self._connect is not None:
+            self._depths = Depths(self._connect, queues)
+            self._depths.begin()
 
     def _header(self, connection: Connection, **values: Any) -> Header:
         self._began = time.time_ns()
@@ -243,7 +255,11 @@ class LedgerRecorder(Recorder):
                 # Another broker's queue of that name would be worse than none.
                 if api.overview().cluster != connection.server_properties.get("cluster_name"):
                     return None
-                return api.queue(self._vhost, queue)
+                found = api.queue(self._vhost, queue)
+                if found is not None and found.policy and not found.policy_definition:
+                    known = api.policy(self._vhost, found.policy)
+                    found = replace(found, policy_definition=known)
+                return found
         except RabbitproofError:
             return None
 
@@ -263,9 +279,17 @@ class LedgerRecorder(Recorder):
         now = time.monotonic()
         if now >= self._next:
             self._next = now + _SAMPLE_S
-            journal.sample(self.now_ns(), figures())
-        else:
+            self._sample(journal, figures)
+        elif journal.header.kind == "producer":
+            # An answer that a killed producer had and did not write down would be in doubt. What
+            # a consumer received can wait for its acknowledgement: it comes again without one.
             journal.flush()
+
+    def _sample(self, journal: Journal, figures: Callable[[], dict[str, Any]]) -> None:
+        values = figures()
+        if self._depths is not None and (depth := self._depths.newest):
+            values["depth"] = depth
+        journal.sample(self.now_ns(), values)
 
     def event(self, name: str, **details: Any) -> None:
         """Write down that something happened; when nothing can be written, that is known."""
@@ -305,11 +329,13 @@ class LedgerRecorder(Recorder):
         if journal is None:
             return
         if self._figures is not None:
-            journal.sample(self.now_ns(), self._figures())
+            self._sample(journal, self._figures)
         journal.end({"t_ns": self.now_ns(), **values, "summary": summary})
 
     def close(self) -> None:
         """Close the file."""
+        if self._depths is not None:
+            self._depths.end()
         if self._journal is not None:
             self._journal.close()
 

@@ -1,7 +1,7 @@
 """A verdict from files alone: the ledgers of a run, from one host or several, days later.
 
 Without a manifest the ledgers have to say by themselves that a queue was empty at the end:
-``_proof_of_emptiness`` says when they do.
+``_last_look`` says when they do.
 
 Refuses to judge (``proof``), to show (``view``) and to ask a broker: there may be none any more.
 """
@@ -21,7 +21,7 @@ from rabbitproof.proof.verdict import Claim, QueueEvidence, judge, proves_draine
 from rabbitproof.text import safe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from rabbitproof.model import QueueType
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 CLOCKS_NS: Final = 2 * 10**9
 """By how much one host's clock has to be ahead of another's before "later" is believed: what a
 synchronised clock is never off by."""
+
+LAST_WORDS_NS: Final = 2 * 10**9
+"""For how long a producer without an end may have gone on after the last time in its ledger: it
+writes a sample twice a second, and none while it waits, which is for a second at most."""
 
 _KINDS: Final = ("classic", "quorum", "stream")
 
@@ -282,12 +286,15 @@ def _evidence(
             drops=manifests.drops(said, manifest.run),
             **common,
         )
-    proof = _proof_of_emptiness(queue, producers, readers)
-    last = proof or _last([one for one in (readers or producers) if one.ended])
+    last = _last_look(queue, producers, readers)
+    # A count from before the end of it all says nothing about what is left now.
     left, second = (None, None) if last is None else _counts(queue, last)
-    if not readers and last is not None and last.end.get("consumers", {}).get(queue.name) != 0:
-        left = None  # somebody without a ledger takes from it: the count says nothing
-    return QueueEvidence(left=left, second=second, drained=proof is not None, **common)
+    return QueueEvidence(
+        left=left,
+        second=second,
+        drained=bool(readers) and proves_drained(queue.kind, left, second),
+        **common,
+    )
 
 
 def _counts(queue: _Queue, one: Record) -> tuple[int | None, int | None]:
@@ -303,25 +310,24 @@ def _counts(queue: _Queue, one: Record) -> tuple[int | None, int | None]:
     return left, second
 
 
-def _proof_of_emptiness(
+def _last_look(
     queue: _Queue, producers: Sequence[Record], readers: Sequence[Record]
 ) -> Record | None:
-    """Return the consumer's ledger whose end proves that the queue held nothing more.
+    """Return the ledger whose end says what the queue held when everything was over.
 
-    It ended in good order, after every producer had done all that it ever did; it counted no
-    messages then; and nobody else consumed the queue, who might have held some. On a queue with
-    replicas a second source has to have counted nothing as well. When a consumer was killed, what
-    it had not acknowledged went back to the queue before the count: as long as it held
-    messages, it counted as a consumer.
+    Its participant ended in good order, after every producer had done all that it ever did, and
+    nobody else consumed the queue then, who might have held some. When a consumer was killed,
+    what it had not acknowledged went back to the queue before: as long as it held messages, it
+    counted as a consumer. None when no end says that.
     """
-    for one in sorted(readers, key=_end_ns, reverse=True):
+    for one in sorted(readers or producers, key=_end_ns, reverse=True):
         consumers = one.end.get("consumers")
         others = consumers.get(queue.name) if isinstance(consumers, dict) else None
-        if not one.ended or (others != 0 and queue.kind != "stream"):
-            continue
-        if not proves_drained(queue.kind, *_counts(queue, one)):
-            continue
-        if all(_later(one, producer) for producer in producers):
+        if (
+            one.ended
+            and (others == 0 or (readers and queue.kind == "stream"))
+            and all(_later(one, other) for other in producers if other is not one)
+        ):
             return one
     return None
 
@@ -331,21 +337,17 @@ def _end_ns(one: Record) -> int:
     return end if isinstance(end, int) else one.last_ns
 
 
-def _last(ended: Iterable[Record]) -> Record | None:
-    return max(ended, key=_end_ns, default=None)
-
-
 def _later(one: Record, other: Record) -> bool:
     """Say whether the end of ``one`` was surely after the last that ``other`` wrote down."""
     mine, theirs = one.header, other.header
+    last = other.last_ns + (0 if other.ended else LAST_WORDS_NS)
     if mine.boot and mine.boot == theirs.boot:
         # One machine, not restarted between: its monotonic clock, which nobody sets.
         return (
             _end_ns(one) - mine.started_ns + mine.monotonic_ns
-            > other.last_ns - theirs.started_ns + theirs.monotonic_ns
+            > last - theirs.started_ns + theirs.monotonic_ns
         )
-    margin = 0 if mine.host == theirs.host else CLOCKS_NS
-    return _end_ns(one) > other.last_ns + margin
+    return _end_ns(one) > last + (0 if mine.host == theirs.host else CLOCKS_NS)
 
 
 def _at_once(readers: Sequence[Record]) -> int:
@@ -398,7 +400,7 @@ def _result(
         ),
         environment=_environment(everybody),
         latency={"confirm": _latency(producers), "end_to_end": _latency(main)},
-        started=datetime.fromtimestamp(started / 1e9, tz=UTC).isoformat(timespec="seconds"),
+        started=_moment(started),
         command="",
         faults=tuple(_fault(one) for one in (manifest.faults if manifest is not None else ())),
     )
@@ -408,6 +410,13 @@ def _result(
         if isinstance(told.get(name), kind) and not (kind is int and told[name] is True)
     }
     return replace(result, **known)
+
+
+def _moment(t_ns: int) -> str:
+    try:
+        return datetime.fromtimestamp(t_ns / 1e9, tz=UTC).isoformat(timespec="seconds")
+    except (OverflowError, OSError, ValueError):  # a file may say anything
+        return ""
 
 
 _TOLD: Final[dict[str, type]] = {

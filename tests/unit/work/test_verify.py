@@ -1,0 +1,395 @@
+"""What files alone can prove, and what they can't."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from rabbitproof.errors import LedgerFailed, UsageError
+from rabbitproof.identity import Source
+from rabbitproof.proof import manifest as manifests
+from rabbitproof.proof.entries import Header
+from rabbitproof.proof.journal import Journal
+from rabbitproof.proof.manifest import Manifest, Participant
+from rabbitproof.work.verify import verify
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rabbitproof.model import TrialResult
+
+RUN, OTHER = "0a1b2c3d4e5f", "ffffffffffff"
+SECOND = 10**9
+START = 1_700_000_000 * SECOND
+
+
+def header(kind: str, name: str, **values: Any) -> Header:
+    queues = [{"name": "work.queue", "role": "work", "type": "classic"}]
+    base: dict[str, Any] = {
+        "kind": kind,
+        "run": RUN if kind == "producer" else "",
+        "producer": 1 if kind == "producer" else 0,
+        "name": name,
+        "host": "a" if kind == "producer" else "b",
+        "pid": 1,
+        "started_ns": START,
+        "queue": "" if kind == "producer" else "work.queue",
+        "topology": {"exchange": "x", "routing_key": "k", "vhost": "/", "queues": queues},
+        "versions": {"rabbitmq": "3.10.8", "cluster": "c"},
+    }
+    return Header(**base | values)
+
+
+def produced(
+    folder: Path,
+    name: str = "p",
+    *,
+    numbers: Any = range(1, 11),
+    confirmed: Any = range(1, 11),
+    end: int | None = 5,
+    left: int = 10,
+    consumers: int = 0,
+    **values: Any,
+) -> Path:
+    """A producer's ledger that ended so many seconds after its start, or died."""
+    with Journal.create(folder, f"producer-{name}", header("producer", name, **values)) as journal:
+        outcomes = journal.outcomes()
+        outcomes.attempt(numbers)
+        outcomes.confirm(confirmed)
+        journal.sample(journal.header.started_ns + SECOND, {})
+        if end is not None:
+            journal.end(
+                {
+                    "t_ns": journal.header.started_ns + end * SECOND,
+                    "counts": {"work.queue": left},
+                    "consumers": {"work.queue": consumers},
+                    "summary": {"published": len(confirmed), "seconds": 2.0},
+                }
+            )
+    return journal.path
+
+
+def consumed(
+    folder: Path,
+    name: str = "c",
+    *,
+    numbers: Any = range(1, 11),
+    source: Source = Source(RUN, 1),  # noqa: B008 - a frozen value
+    end: int | None = 20,
+    left: int | None = 0,
+    consumers: int | None = 0,
+    second: int | None = None,
+    **values: Any,
+) -> Path:
+    """A consumer's ledger."""
+    with Journal.create(folder, f"consumer-{name}", header("consumer", name, **values)) as journal:
+        journal.event(journal.header.started_ns, "connected")
+        journal.receipts().of(source).add(numbers, redelivered=False)
+        if end is not None:
+            journal.end(
+                {
+                    "t_ns": journal.header.started_ns + end * SECOND,
+                    "counts": {"work.queue": left},
+                    "consumers": {"work.queue": consumers},
+                    "second": {"work.queue": second},
+                }
+            )
+    return journal.path
+
+
+def decided(folder: Path, **options: Any) -> tuple[str, int, int]:
+    """The verdict, how many are lost, and how many are undecided."""
+    result = verify([folder], **options)
+    queue = result.verdict.queues["work.queue"]
+    return str(result.verdict.decision), queue.lost, queue.undecided
+
+
+def reasons(result: TrialResult) -> str:
+    return " ".join(result.verdict.reasons)
+
+
+def test_all_seen_is_a_pass_with_its_figures(tmp_path: Path) -> None:
+    produced(tmp_path)
+    consumed(tmp_path)
+    result = verify([tmp_path])
+    assert (str(result.verdict.decision), result.run) == ("PASS", RUN)
+    assert result.publish_per_s == 5
+    assert result.environment["rabbitmq"] == "3.10.8"
+
+
+def test_what_is_unseen_in_a_drained_queue_is_lost_or_taken(tmp_path: Path) -> None:
+    produced(tmp_path)
+    consumed(tmp_path, numbers=range(1, 10))
+    result = verify([tmp_path])
+    assert decided(tmp_path) == ("FAIL", 1, 0)
+    assert "or taken by a consumer that kept no ledger" in reasons(result)
+
+
+UNPROVEN: dict[str, dict[str, Any]] = {
+    "as many are left": {"left": 2},
+    "the broker did not say": {"left": None},
+    "another consumer held some": {"consumers": 1},
+    "nobody knows who held some": {"consumers": None},
+    "it was killed": {"end": None},
+    "it ended before the producer": {"end": 4},
+    "two hosts' clocks are too close": {"end": 6},
+}
+
+
+@pytest.mark.parametrize("why", UNPROVEN)
+def test_without_proof_that_the_queue_was_empty_nothing_is_called_lost(
+    tmp_path: Path, why: str
+) -> None:
+    produced(tmp_path)
+    consumed(tmp_path, numbers=range(1, 9), **UNPROVEN[why])
+    decision, lost, _ = decided(tmp_path)
+    assert (decision, lost) == ("UNKNOWN", 0)
+
+
+def test_what_is_neither_seen_nor_left_is_lost(tmp_path: Path) -> None:
+    produced(tmp_path)
+    consumed(tmp_path, numbers=range(1, 8), left=2)
+    assert decided(tmp_path)[:2] == ("FAIL", 1)
+
+
+def test_a_consumer_that_ended_before_the_producer_began_proves_nothing(tmp_path: Path) -> None:
+    """Ten were confirmed after it had found the queue empty: they are there, not lost."""
+    consumed(tmp_path, numbers=[], end=1)
+    produced(tmp_path, started_ns=START + 60 * SECOND)
+    decision, lost, _ = decided(tmp_path)
+    assert (decision, lost) == ("UNKNOWN", 0)
+
+
+def test_on_one_host_the_clock_decides_without_a_margin(tmp_path: Path) -> None:
+    produced(tmp_path)
+    consumed(tmp_path, numbers=range(1, 9), end=6, host="a")
+    assert decided(tmp_path) == ("FAIL", 2, 0)
+
+
+def test_within_one_boot_a_clock_that_was_set_changes_nothing(tmp_path: Path) -> None:
+    """The consumer's clock says that it ended an hour before the producer began."""
+    boot = {"host": "a", "boot": "boot-1"}
+    produced(tmp_path, monotonic_ns=100 * SECOND, **boot)
+    consumed(
+        tmp_path,
+        numbers=range(1, 9),
+        started_ns=START - 3600 * SECOND,
+        monotonic_ns=101 * SECOND,
+        **boot,
+    )
+    assert decided(tmp_path) == ("FAIL", 2, 0)
+
+
+def test_and_a_clock_that_was_set_forward_makes_no_loss(tmp_path: Path) -> None:
+    boot = {"host": "a", "boot": "boot-1"}
+    produced(tmp_path, monotonic_ns=1000 * SECOND, **boot)
+    consumed(
+        tmp_path,
+        numbers=[],
+        started_ns=START + 3600 * SECOND,
+        monotonic_ns=100 * SECOND,
+        **boot,
+    )
+    assert decided(tmp_path)[:2] == ("UNKNOWN", 0)
+
+
+def test_a_killed_consumer_leaves_the_proof_to_the_next(tmp_path: Path) -> None:
+    produced(tmp_path)
+    consumed(tmp_path, "killed", numbers=range(1, 6), end=None, pid=2)
+    consumed(tmp_path, "next", numbers=range(5, 10), pid=3)
+    assert decided(tmp_path) == ("FAIL", 1, 0)
+
+
+def test_a_producer_that_died_is_believed_to_have_gone_on_for_a_while(tmp_path: Path) -> None:
+    produced(tmp_path, end=None)  # its last sample is one second after its start
+    consumed(tmp_path, "early", numbers=range(1, 9), end=2, host="a", pid=2)
+    assert decided(tmp_path)[:2] == ("UNKNOWN", 0)
+    consumed(tmp_path, "late", numbers=[], end=9, host="a", pid=3)
+    assert decided(tmp_path) == ("FAIL", 2, 0)
+
+
+@pytest.mark.parametrize(("second", "decision"), [(None, "UNKNOWN"), (3, "UNKNOWN"), (0, "FAIL")])
+def test_a_quorum_queue_needs_a_second_source(
+    tmp_path: Path, second: int | None, decision: str
+) -> None:
+    queues = [{"name": "work.queue", "role": "work", "type": "quorum"}]
+    topology = {"exchange": "x", "routing_key": "k", "vhost": "/", "queues": queues}
+    produced(tmp_path, topology=topology)
+    consumed(tmp_path, numbers=range(1, 9), second=second)
+    assert decided(tmp_path)[0] == decision
+
+
+def test_a_queue_that_nobody_read_is_judged_by_its_count(tmp_path: Path) -> None:
+    produced(tmp_path)
+    assert verify([tmp_path]).verdict.queues["work.queue"].judged_by == "count"
+    assert decided(tmp_path)[0] == "PASS"
+
+
+def test_with_a_consumer_that_kept_no_ledger_a_count_says_nothing(tmp_path: Path) -> None:
+    produced(tmp_path, left=3, consumers=1)
+    assert decided(tmp_path)[:2] == ("UNKNOWN", 0)
+
+
+def test_two_runs_are_named_and_one_can_be_chosen(tmp_path: Path) -> None:
+    produced(tmp_path)
+    produced(tmp_path, "q", run=OTHER, pid=2, numbers=range(1, 4), confirmed=range(1, 4))
+    consumed(tmp_path, numbers=range(1, 11))
+    with pytest.raises(UsageError, match=rf"2 runs: .*{OTHER} \(3 messages\).*Choose one with"):
+        verify([tmp_path])
+    assert decided(tmp_path, run=RUN)[0] == "PASS"
+    with pytest.raises(UsageError, match="No ledger here is of the run nonsense; there are"):
+        verify([tmp_path], "nonsense")
+
+
+def test_without_a_producer_nobody_knows_what_was_sent(tmp_path: Path) -> None:
+    consumed(tmp_path)
+    with pytest.raises(UsageError, match="There is no producer's ledger here"):
+        verify([tmp_path])
+
+
+def test_a_producer_whose_messages_came_and_whose_ledger_did_not_is_missing(
+    tmp_path: Path,
+) -> None:
+    produced(tmp_path)
+    consumed(tmp_path)
+    consumed(tmp_path, "d", source=Source(RUN, 2), pid=2)
+    result = verify([tmp_path])
+    assert str(result.verdict.decision) == "UNKNOWN"
+    assert "producer 2 of this run" in reasons(result)
+
+
+def test_the_same_file_twice_counts_once_and_the_longer_copy_counts(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    produced(one)
+    path = consumed(one)
+    two.mkdir()
+    shutil.copy(path, two)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-20])
+    result = verify([one, two])
+    assert str(result.verdict.decision) == "PASS"
+    assert result.verdict.queues["work.queue"].duplicates_unflagged == 0
+    assert "copies of one ledger" in " ".join(result.verdict.notes)
+
+
+def test_a_torn_end_is_told(tmp_path: Path) -> None:
+    produced(tmp_path)
+    path = consumed(tmp_path)
+    with path.open("ab") as file:
+        file.write(b"\0\0")
+    result = verify([tmp_path])
+    assert str(result.verdict.decision) == "PASS"
+    assert "ends in the middle of a frame" in " ".join(result.verdict.notes)
+
+
+def test_a_damaged_or_empty_ledger_is_one_of_which_not_all_is_known(tmp_path: Path) -> None:
+    produced(tmp_path)
+    path = consumed(tmp_path)
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1
+    path.write_bytes(data)
+    (tmp_path / "empty.ledger").touch()
+    result = verify([tmp_path])
+    assert str(result.verdict.decision) == "UNKNOWN"
+    assert "is damaged there" in reasons(result)
+    assert "empty.ledger" in reasons(result)
+
+
+def test_a_foreign_file_is_refused_by_name(tmp_path: Path) -> None:
+    produced(tmp_path)
+    (tmp_path / "x.ledger").write_bytes(b"GIF89a")
+    with pytest.raises(LedgerFailed, match=r"x\.ledger is no ledger"):
+        verify([tmp_path])
+
+
+def test_a_consumer_of_another_broker_or_vhost_takes_no_part(tmp_path: Path) -> None:
+    produced(tmp_path)
+    consumed(tmp_path)
+    consumed(tmp_path, "e", versions={"cluster": "another"}, pid=2)
+    consumed(tmp_path, "f", topology={"vhost": "another"}, pid=3)
+    assert decided(tmp_path)[0] == "PASS"
+
+
+# --- with a manifest --------------------------------------------------------------------------
+
+
+def manifest(**values: Any) -> Manifest:
+    queue = {"name": "work.queue", "kind": "classic", "judged": True, "left": 0, "drained": True,
+             "dropped": {}}  # fmt: skip
+    base: dict[str, Any] = {
+        "run": RUN,
+        "scenario": "offline",
+        "participants": (
+            Participant("producer", "p", "producer-p.ledger"),
+            Participant("consumer", "c", "consumer-c.ledger"),
+        ),
+        "queues": {"logical": queue},
+    }
+    return Manifest(**base | values)
+
+
+def test_a_manifest_names_the_queues_and_says_what_was_seen_of_them(tmp_path: Path) -> None:
+    produced(tmp_path)
+    consumed(tmp_path, numbers=range(1, 10), end=None)
+    manifests.write(tmp_path, manifest(result={"publish_per_s": 77, "title": "T", "safe": 3}))
+    result = verify([tmp_path])
+    assert (str(result.verdict.decision), result.scenario) == ("FAIL", "offline")
+    assert result.verdict.queues["logical"].lost == 1
+    assert "kept no ledger" not in reasons(result)
+    assert (result.publish_per_s, result.title, result.safe) == (77, "T", True)
+
+
+def test_a_participant_whose_ledger_is_not_there_makes_it_unknown(tmp_path: Path) -> None:
+    produced(tmp_path)
+    manifests.write(tmp_path, manifest())
+    result = verify([tmp_path])
+    assert str(result.verdict.decision) == "UNKNOWN"
+    assert "the consumer c" in reasons(result)
+
+
+def test_claims_and_faults_of_a_manifest_count(tmp_path: Path) -> None:
+    produced(tmp_path)
+    consumed(tmp_path)
+    fault = {"name": "broker-kill", "at_s": 1.5, "fired": False, "evidence": "Nothing died."}
+    manifests.write(tmp_path, manifest(faults=(fault,)))
+    result = verify([tmp_path])
+    assert str(result.verdict.decision) == "UNKNOWN"
+    assert "broker-kill" in reasons(result)
+    claim = {"text": "It was so.", "held": False, "found": "It was otherwise."}
+    manifests.write(tmp_path, manifest(claims=(claim,)))
+    result = verify([tmp_path])
+    assert str(result.verdict.decision) == "FAIL"
+    assert result.claims == (("It was otherwise.", False),)
+
+
+def test_dropped_messages_of_a_manifest_are_in_the_books(tmp_path: Path) -> None:
+    produced(tmp_path)
+    consumed(tmp_path, numbers=range(1, 9))
+    queue = manifest().queues["logical"] | {"dropped": {"expired": 2}}
+    manifests.write(tmp_path, manifest(queues={"logical": queue}, permits=("expired",)))
+    result = verify([tmp_path])
+    assert result.verdict.queues["logical"].lost == 0
+    assert result.verdict.queues["logical"].dropped == {"expired": 2}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "is no manifest"),
+        ("[]", "is no manifest"),
+        ('{"format": 1}', "is no manifest"),
+        ("[" * 100_000, "is no manifest"),
+        (json.dumps({"format": 1, "run": "../..", "queues": {}}), "is no manifest"),
+        ('{"format": 9}', "has version 9 of the format"),
+    ],
+)
+def test_a_file_that_is_no_manifest_is_told_in_a_sentence(
+    tmp_path: Path, text: str, says: str
+) -> None:
+    produced(tmp_path)
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(LedgerFailed, match=says):
+        verify([tmp_path])
