@@ -11,7 +11,9 @@ What is asked, and why so (measured on RabbitMQ 3.10 with 10,000 queues, 2 busy 
   broker counts every queue again for each page.
 - *Counters*, and who leads a queue: pages of 500 with columns, 0.2 s each; the whole list would
   take 2 to 8 s. Where there are more than ``PAGES`` pages, each refresh asks for the next ones in
-  turn; from ``MANY`` queues on for one only, as the list of depths takes its time then.
+  turn; from ``MANY`` queues on for one only, as the list of depths takes its time then. Queues that
+  are said to move, and are on none of these pages, are asked for one by one, 2 ms each. (A page of
+  just them, by a regular expression over their names, takes seconds.)
 - *Consumers*: one list, with columns. *Connections*: pages of 500.
 - *Nodes* and *overview*: one request each, 20 ms.
 
@@ -42,7 +44,7 @@ from rabbitproof.snapshot import (
 from rabbitproof.text import safe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from rabbitproof.broker.management import Management
     from rabbitproof.snapshot import Key
@@ -81,6 +83,10 @@ _CONSUMER_COLUMNS = (
 _CONNECTION_COLUMNS = "name,user,vhost,state,channels,client_properties.connection_name"
 
 
+class _NoVhost(ManagementError):
+    """The vhost that alone is looked at is not there: nothing can be shown at all."""
+
+
 class Watch:
     """Looks at one broker again and again. Not for several threads at a time.
 
@@ -101,8 +107,8 @@ class Watch:
         self._replicas: dict[Key, dict[str, Any]] = {}
         """Of queues with several members: what was said of them in their last turn."""
 
-    def look(self) -> Snapshot:
-        """Return what the broker says now."""
+    def look(self, moving: Sequence[Key] = ()) -> Snapshot:
+        """Return what the broker says now, with the counters of ``moving`` queues among others."""
         self._requests, self._missing = 0, []
         overview = self._ask("overview")
         if not isinstance(overview, dict):
@@ -112,7 +118,7 @@ class Watch:
             )
         metrics = overview.get("disable_stats") is not True and "queue_totals" in overview
         nodes = self._try("the nodes", self._nodes) or ()
-        queues = self._queues(self._pages if metrics else 0)
+        queues = self._queues(self._pages if metrics else 0, moving)
         at = time.monotonic()  # the counters are of now, whatever the rest takes
         consumers = connections = None
         count = None
@@ -198,7 +204,7 @@ class Watch:
     def _nodes(self) -> tuple[NodeSample, ...]:
         return tuple(map(_node, self._list("nodes", query=None)))
 
-    def _queues(self, pages: int) -> tuple[QueueSample, ...]:
+    def _queues(self, pages: int, moving: Sequence[Key]) -> tuple[QueueSample, ...]:
         query = dict(_TOTALS)
         if not pages:  # then nothing else tells; beside the counters they are cheaper
             query["columns"] += "," + ",".join(_REPLICAS)
@@ -210,6 +216,8 @@ class Watch:
             known = None if listed is None else len(listed)
             found = self._try("the counters", lambda: self._metrics(pages, known))
             metrics = {_key(one): one for one in found or ()}
+            if (known or 0) > len(metrics):
+                self._one_by_one(moving, metrics)
         basis = listed if listed is not None else list(metrics.values())
         for key, one in metrics.items():
             if "members" in one or "leader" in one:
@@ -241,6 +249,20 @@ class Watch:
             out += items
         return out
 
+    def _one_by_one(self, moving: Sequence[Key], metrics: dict[Key, dict[str, Any]]) -> None:
+        """Add the counters of these queues to what is known; one that is gone adds nothing."""
+        for key in moving:
+            if key in metrics:
+                continue
+            try:
+                answer = self._ask("queues", *key, query={"columns": _METRICS})
+            except ManagementUnreachable:
+                raise
+            except ManagementError:  # a name that can't be asked for: it has its turn
+                continue
+            if isinstance(answer, dict) and _key(answer) == key:
+                metrics[key] = answer
+
     def _consumers(self) -> tuple[ConsumerSample, ...]:
         query = {"columns": _CONSUMER_COLUMNS}
         return tuple(map(_consumer, self._list("consumers", *self._vhost, query=query)))
@@ -264,14 +286,21 @@ class Watch:
         if isinstance(answer, list):  # an endpoint that does not know pages gives all
             return _dicts(answer), len(answer)
         if not isinstance(answer, dict) or not isinstance(answer.get("items"), list):
-            raise ManagementError(f"{'/'.join(map(safe, path))} is not there; check the vhost.")
+            raise self._absent(path)
         return _dicts(answer["items"]), _count(answer, "filtered_count") or 0
 
     def _list(self, *path: str, query: dict[str, str] | None) -> list[dict[str, Any]]:
         answer = self._ask(*path, query=query)
         if not isinstance(answer, list):
-            raise ManagementError(f"{'/'.join(map(safe, path))} is not there; check the vhost.")
+            raise self._absent(path)
         return _dicts(answer)
+
+    def _absent(self, path: tuple[str, ...]) -> ManagementError:
+        if self._vhost:
+            return _NoVhost(f"there is no vhost {safe(self._vhost[0], 60)}; check --vhost.")
+        return ManagementError(
+            f"{'/'.join(map(safe, path))} is not there; check that --host is RabbitMQ's API."
+        )
 
     def _ask(self, *path: str, query: dict[str, str] | None = None) -> Any:
         self._requests += 1
@@ -281,7 +310,7 @@ class Watch:
         """Return what ``ask`` gives; when the API refuses it, note that it is missing."""
         try:
             return ask()
-        except ManagementUnreachable:
+        except (ManagementUnreachable, _NoVhost):
             raise
         except ManagementError as error:
             sentence = f"{what} could not be read: {error}"

@@ -24,20 +24,26 @@ from rabbitproof.snapshot import Picture, QueueSample, Snapshot
 from rabbitproof.text import safe
 from rabbitproof.work import topology
 from rabbitproof.work.diagnosis import diagnose
-from rabbitproof.work.rates import History
+from rabbitproof.work.rates import WINDOW_S, History
 
 if TYPE_CHECKING:
     import re
     from collections.abc import Callable, Sequence
 
     from rabbitproof.amqp.connection import Connection
-    from rabbitproof.snapshot import Detail
+    from rabbitproof.snapshot import Detail, Key
+
+MOVING = 50
+"""Moving queues whose counters are asked for at every refresh: 2 ms each on RabbitMQ 3.10."""
 
 
 class Source(Protocol):
-    """What is looked at: a broker through its API, or through AMQP."""
+    """What is looked at: a broker through its API, or through AMQP.
 
-    def look(self) -> Snapshot: ...  # noqa: D102 - see the class
+    ``moving`` are queues whose counters are wanted even where not all can be asked for.
+    """
+
+    def look(self, moving: Sequence[Key] = ()) -> Snapshot: ...  # noqa: D102 - see the class
 
     def close_up(self, vhost: str, name: str) -> Detail | None: ...  # noqa: D102 - see the class
 
@@ -61,6 +67,8 @@ class Monitor:
         self._filter = filter_by
         self._history = History()
         self._first: Snapshot | None = None
+        self._began: float | None = None
+        """When the first snapshot was taken."""
         self._picture = Picture(None)
 
     def refresh(self) -> Picture:
@@ -83,7 +91,8 @@ class Monitor:
 
     def _look(self) -> Snapshot:
         try:
-            return _filtered(self._source.look(), self._filter)
+            moving = self._history.moving(MOVING)
+            return _filtered(self._source.look(moving), self._filter)
         except ManagementError as error:
             if self._fallback is None:
                 raise
@@ -104,10 +113,12 @@ class Monitor:
         if self._picture.error is not None:
             self._history.tell(snapshot.clock, "the broker answers again")
         rates = self._history.add(snapshot)
+        if self._began is None:
+            self._began = snapshot.at
         self._picture = Picture(
             snapshot,
             rates=rates,
-            own=self._first is not None,
+            own=snapshot.at - self._began >= WINDOW_S - 1,
             consumer_counts=Counter((one.vhost, one.queue) for one in snapshot.consumers or ()),
             vhosts=len({queue.vhost for queue in snapshot.queues}),
             problems=diagnose(snapshot, rates, self._first),
@@ -156,8 +167,9 @@ class Amqp:
         self._vhost = vhost
         self._place = place
 
-    def look(self) -> Snapshot:
+    def look(self, moving: Sequence[Key] = ()) -> Snapshot:
         """Ask for each queue; one that is not there is left out and named."""
+        del moving  # each is asked for anyway
         found, missing = [], []
         with self._connect() as connection:
             version = str(connection.server_properties.get("version", ""))

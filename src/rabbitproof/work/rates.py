@@ -11,8 +11,12 @@ lie a multiple of 5 s apart, 15 s if there are such, which is why the monitor sa
 intervals. Where no two samples lie so, because a broker answers late, only samples at which the
 counter had just moved count, and the time between them is the multiple of 5 s that is possible.
 
-A rate is 0 when nothing moved for ``STILL_S``. With a single sample there is no difference, and the
-broker's own rate stands in.
+A rate is 0 when nothing moved for ``STILL_S``. The broker's own rate, over its last 5 s, stands in
+where there is no difference yet, and where movement began within the window: a window that is part
+silence would show too little.
+
+Of a broker with many queues, most are asked for in turn, once in a minute. What moves is asked for
+every time (``moving``), so that its rate is as fresh as that of any other.
 
 What makes a counter worthless: it fell (the queue was declared anew or the counter was reset),
 its node started again, or it grew faster than any broker can (RabbitMQ at times reports such
@@ -23,6 +27,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import astuple, dataclass
+from heapq import nlargest
 from typing import TYPE_CHECKING
 
 from rabbitproof.snapshot import COUNTERS, Counters, Event, QueueSample, Rates
@@ -41,6 +46,9 @@ KEPT_S = 70.0
 """Samples older than this are forgotten, except the last two."""
 STILL_S = 11.0
 """What moves reports a change every 5 s; after two reports without one it stands still."""
+_GAP = 3
+"""A sample that came this many times later than the newest one did is too far off to go with it:
+the queue was asked for in turn then, or the broker did not answer."""
 _SLACK_S = 0.4
 """An answer of the API takes that long at times, and a report is late by as much."""
 IMPOSSIBLE = 5e6
@@ -77,6 +85,12 @@ class History:
         self._before: Snapshot | None = None
         self._tracks: dict[Key, _Track] = {}
         self._events: deque[Event] = deque(maxlen=KEPT_EVENTS)
+        self._moving: list[tuple[float, Key]] = []
+        """Queues that move, and how much: messages a second, in and out."""
+
+    def moving(self, most: int) -> tuple[Key, ...]:
+        """Return the queues that moved at the last snapshot, the fastest first."""
+        return tuple(key for _, key in nlargest(most, self._moving))
 
     @property
     def events(self) -> tuple[Event, ...]:
@@ -99,6 +113,7 @@ class History:
         rates = {queue.key: self._rates(queue, snapshot) for queue in snapshot.queues}
         for gone in self._tracks.keys() - rates.keys():
             del self._tracks[gone]
+        self._moving = list(_moving(before, snapshot, rates))
         return rates
 
     def _rates(self, queue: QueueSample, snapshot: Snapshot) -> Rates:
@@ -128,20 +143,38 @@ def _follows(track: _Track, now: Counters, at: float) -> bool:
 
 def _rates(track: _Track) -> Rates:
     """Return a queue's rates now, each counter for itself: what publishes is not what acks."""
-    told = track.told or Rates()
+    told = _possible(track.told or Rates())
     first, last = track.samples[0], track.samples[-1]
     if first[1] is last[1]:  # nothing moved: no need to look closer
         return Rates(0.0, 0.0, 0.0, 0.0) if last[0] - first[0] >= STILL_S else told
+    together = _together(list(track.samples))
     out = []
     for name in COUNTERS:
-        samples = [(at, getattr(counters, name)) for at, counters in track.samples]
-        value = _rate(samples)
-        out.append(getattr(told, name) if value is None else value)
+        samples = [(at, getattr(counters, name)) for at, counters in together]
+        stand_in = getattr(told, name)
+        value = _rate(samples, stand_in)
+        out.append(stand_in if value is None else value)
     return Rates(*out)
 
 
-def _rate(samples: list[tuple[float, int]]) -> float | None:
-    """Return how fast one counter grows; None: too early to say."""
+def _possible(told: Rates) -> Rates:
+    """Leave out what no broker reaches; RabbitMQ at times reports such rates."""
+    if max(told.publish or 0, told.deliver or 0, told.ack or 0, told.redeliver or 0) < IMPOSSIBLE:
+        return told
+    return Rates(*(None if (one or 0) >= IMPOSSIBLE else one for one in astuple(told)))
+
+
+def _together(samples: list[tuple[float, Counters]]) -> list[tuple[float, Counters]]:
+    """Return the newest samples that follow each other about as closely as the last two do."""
+    at = [one[0] for one in samples]
+    start = len(samples) - 1
+    while start and at[start] - at[start - 1] <= _GAP * (at[-1] - at[-2]):
+        start -= 1
+    return samples[start:]
+
+
+def _rate(samples: list[tuple[float, int]], told: float | None) -> float | None:
+    """Return how fast one counter grows; None: too early to say. ``told``: the broker's own."""
     now, latest = samples[-1]
     moves = [i for i in range(1, len(samples)) if samples[i][1] != samples[i - 1][1]]
     last = samples[moves[-1]][0] if moves else samples[0][0]
@@ -151,8 +184,20 @@ def _rate(samples: list[tuple[float, int]]) -> float | None:
     even = [(span, value) for span, value in apart if _reports(span) and span <= KEPT_S]
     if even:
         span, value = min(even, key=lambda one: abs(one[0] - WINDOW_S))
+        if told is not None and _began(samples, moves, now - span):
+            return told
         return (latest - value) / (_reports(span) * REPORT_S)
     return _between_moves(samples, moves)
+
+
+def _began(samples: list[tuple[float, int]], moves: list[int], start: float) -> bool:
+    """Tell whether a counter stood still at ``start`` and has moved since."""
+    first = next((i for i in moves if samples[i][0] > start), None)
+    if first is None:
+        return False
+    before = max((i for i in moves if i < first), default=0)
+    step = samples[first][0] - samples[first - 1][0]
+    return samples[first][0] - samples[before][0] > REPORT_S + step + _SLACK_S
 
 
 def _reports(span: float) -> int:
@@ -177,6 +222,22 @@ def _between_moves(samples: list[tuple[float, int]], moves: list[int]) -> float 
     reports = max(1, round(middle / REPORT_S)) * REPORT_S
     seconds = reports if least <= reports <= most else max(middle, 1.0)
     return (samples[end][1] - samples[start][1]) / seconds
+
+
+def _moving(
+    before: Snapshot | None, after: Snapshot, rates: dict[Key, Rates]
+) -> Iterator[tuple[float, Key]]:
+    """Yield each queue that moves, with about how fast."""
+    old = {} if before is None else {queue.key: queue.total for queue in before.queues}
+    seconds = 1.0 if before is None else max(after.at - before.at, 1.0)
+    for queue in after.queues:
+        now = rates[queue.key]
+        speed = (now.publish or 0.0) + (now.ack or now.deliver or 0.0)
+        then = old.get(queue.key)
+        if then is not None and queue.total is not None:
+            speed = max(speed, abs(queue.total - then) / seconds)
+        if speed:
+            yield speed, queue.key
 
 
 def restarted(before: Snapshot, after: Snapshot) -> bool:

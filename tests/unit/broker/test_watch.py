@@ -41,6 +41,12 @@ class Broker:
         params = request.url.params
         if what == "queues" and "page" in params:
             what = "metrics"
+        if what == "queues" and request.url.path.startswith("/api/queues///"):
+            name = request.url.path.removeprefix("/api/queues///")
+            found = [one for one in self.queues if one["name"] == name]
+            gone = httpx.Response(404, json={"error": "Object Not Found"})
+            if "queues" not in self.changed:
+                return httpx.Response(200, json=found[0]) if found else gone
         if what in self.changed:
             change = self.changed[what]
             return (
@@ -92,6 +98,18 @@ def test_ten_thousand_queues_cost_no_more_requests_and_their_counters_come_in_tu
         assert not counted & seen
         seen |= counted
     assert len(seen) == 10_000
+
+
+def test_moving_queues_are_asked_for_one_by_one_where_their_page_is_not() -> None:
+    many = [queue(f"q{i}", message_stats={"publish": 1}, **TOTALS) for i in range(10_000)]
+    broker = Broker(many)
+    moving = [("/", "q3"), ("/", "q7000"), ("/", "q8000"), ("/", "gone"), ("/", "..")]
+    snapshot = broker.watch.look(moving)  # q3 is on the first page
+    assert len(broker.asked) == 6 + 3
+    counted = {one.name for one in snapshot.queues if one.counters is not None}
+    assert counted == {f"q{i}" for i in range(500)} | {"q7000", "q8000"}
+    few = Broker(many[:10])
+    assert few.watch.look([("/", "q3"), ("/", "gone")]).requests == 6
 
 
 def test_some_thousand_queues_are_counted_by_two_pages_at_a_time() -> None:
@@ -272,3 +290,11 @@ def test_a_close_up_has_the_brokers_own_history() -> None:
 def test_a_queue_that_is_gone_has_no_close_up() -> None:
     gone = httpx.Response(404, json={"error": "Object Not Found", "reason": "Not Found"})
     assert Broker(queues=gone).watch.close_up("/", "q") is None
+
+
+def test_a_vhost_that_is_not_there_is_an_error_and_not_an_empty_broker() -> None:
+    gone = httpx.Response(404, json={"error": "Object Not Found", "reason": "Not Found"})
+    broker = Broker(queues=gone, metrics=gone, consumers=gone)
+    watch = Watch(broker.watch._api, vhost="nope\x1b")
+    with pytest.raises(ManagementError, match=r"^there is no vhost nope\\x1b; check --vhost\.$"):
+        watch.look()

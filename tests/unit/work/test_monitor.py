@@ -1,11 +1,11 @@
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
 from rabbitproof.errors import BrokerUnreachable, ManagementError, ManagementUnreachable, NotFound
-from rabbitproof.snapshot import ConsumerSample, Detail, QueueSample, Snapshot
+from rabbitproof.snapshot import ConsumerSample, Detail, Key, QueueSample, Snapshot
 from rabbitproof.work import topology
 from rabbitproof.work.monitor import Amqp, Monitor
 
@@ -18,7 +18,8 @@ class Source:
     def __init__(self, *answers: Snapshot | Exception) -> None:
         self.answers = list(answers)
 
-    def look(self) -> Snapshot:
+    def look(self, moving: Sequence[Key] = ()) -> Snapshot:
+        self.wanted = tuple(moving)
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Exception):
             raise answer
@@ -62,9 +63,20 @@ def test_looking_once_raises_what_is_wrong() -> None:
         Monitor(Source(DOWN)).look_once()
 
 
-def test_the_first_picture_has_the_brokers_rates_and_the_next_its_own() -> None:
-    eyes = Monitor(Source(snapshot(), snapshot(3)))
-    assert (eyes.refresh().own, eyes.refresh().own) == (False, True)
+def test_the_first_pictures_have_the_brokers_rates_and_later_ones_its_own() -> None:
+    eyes = Monitor(Source(snapshot(), snapshot(3), snapshot(15)))
+    assert [eyes.refresh().own for _ in range(3)] == [False, False, True]
+
+
+def test_queues_that_move_are_asked_for_at_the_next_look() -> None:
+    queues = (QueueSample("/", "work", total=7), QueueSample("/", "audit", total=2))
+    source = Source(snapshot(), snapshot(3, queues=queues), snapshot(6, queues=queues))
+    eyes = Monitor(source)
+    wanted = []
+    for _ in range(4):
+        eyes.refresh()
+        wanted.append(source.wanted)
+    assert wanted == [(), (), (("/", "work"),), ()]
 
 
 def test_a_filter_keeps_matching_queues_and_their_consumers() -> None:

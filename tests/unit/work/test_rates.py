@@ -72,6 +72,50 @@ def test_a_broker_that_reports_at_another_interval_has_its_rate_all_the_same() -
     assert sum(settled) / len(settled) == pytest.approx(100, rel=0.1)
 
 
+@pytest.mark.parametrize("phase", [0.1, 1.3, 2.9, 4.2])
+def test_a_rate_that_begins_or_ends_while_it_is_watched_is_never_half_of_it(phase: float) -> None:
+    """The first report of a start and the last one before an end are of part of 5 s."""
+    history = History()
+    found = []
+    for i in range(60):
+        now = reported(min(max(i * 3.0, 60.0), 120.0), (phase,))
+        before = reported(min(max(i * 3.0 - 5.0, 60.0), 120.0), (phase,))
+        told = Rates(publish=(now - before) / 5.0)
+        found.append((i * 3.0, history.add(at(i * 3.0, now, told=told))[KEY].publish))
+    assert all(value == 0.0 for when, value in found[1:] if when <= 60)
+    assert all(value == pytest.approx(100.0) for when, value in found if 69 <= when <= 120)
+    assert all(value == 0.0 for when, value in found if when >= 135)
+
+
+def test_a_rate_of_a_queue_that_is_asked_for_more_often_forgets_the_long_gaps() -> None:
+    history = History()
+    history.add(at(0, 0))
+    told = Rates(publish=100.0)
+    found = [
+        history.add(at(60 + i * 3.0, reported(60 + i * 3.0, (0.1,)), told=told))[KEY].publish
+        for i in range(10)
+    ]
+    assert found == pytest.approx([100.0] * 10)
+
+
+def test_the_brokers_own_rate_that_no_broker_reaches_is_no_rate() -> None:
+    assert rates(History(), at(0, 7, told=Rates(publish=2 * IMPOSSIBLE))) == [None]
+
+
+def test_what_moves_fastest_is_what_is_asked_for() -> None:
+    history = History()
+
+    def seen(seconds: float, *depths: int) -> Snapshot:
+        queues = tuple(QueueSample("/", f"q{i}", total=n) for i, n in enumerate(depths))
+        return Snapshot(at=seconds, clock=seconds, source="s", queues=queues)
+
+    history.add(seen(0, 1, 1, 1))
+    assert history.moving(9) == ()
+    history.add(seen(3, 1, 4, 31))
+    assert history.moving(9) == (("/", "q2"), ("/", "q1"))
+    assert history.moving(1) == (("/", "q2"),)
+
+
 def test_a_counter_that_does_not_move_for_two_reports_is_a_rate_of_zero() -> None:
     history = History()
     rates(history, *(at(i * 3.0, reported(i * 3.0)) for i in range(10)))
