@@ -37,6 +37,8 @@ app = new_app()
 
 WATCH_S = 3.0
 """Seconds between two refreshes."""
+SHORTEST_S, LONGEST_S = 0.5, 86_400.0
+"""What --watch may be: a broker with many queues needs a second for an answer."""
 TIMEOUT_S = 30.0
 """Seconds for one request: an API under load may take 20 and is still worth waiting for."""
 FIRST_TIMEOUT_S = 10.0
@@ -117,6 +119,11 @@ def monitor(
     insecure: options.Insecure = False,
 ) -> Exit:
     """Watch queues, consumers, connections and nodes; say what is wrong and what to do."""
+    if watch and not SHORTEST_S <= watch <= LONGEST_S:
+        raise UsageError(
+            f"--watch is out of range; give {SHORTEST_S:g} to {LONGEST_S:,.0f} seconds (queues "
+            "report every 5), or 0 to run once."
+        )
     pattern = _pattern(filter_by)
     flags = Flags(
         url=url,
@@ -170,7 +177,10 @@ def monitor(
             from rabbitproof.view.monitor import MonitorApp
 
             shown = MonitorApp(eyes.refresh, eyes.close_up, every=watch, wanted=_still_wanted())
-            return Exit(shown.run() or Exit.DONE)
+            code = shown.run()
+            if shown.bug is not None:
+                raise shown.bug
+            return Exit(code or Exit.DONE)
         return _lines(eyes, watch, as_json=as_json)
 
 
@@ -189,13 +199,13 @@ def _lines(eyes: Monitor, watch: float, *, as_json: bool) -> Exit:
 
 
 def _show(seen: Picture, *, as_json: bool) -> None:
-    from rabbitproof.view import cards
+    from rabbitproof.view import cards, overview
 
     if as_json:
-        print(json.dumps(cards.as_object(seen)), flush=True)
+        print(json.dumps(overview.as_object(seen)), flush=True)
         return
     form = cards.ansi if _colours() else cards.plain
-    print("\n".join(form(line) for line in cards.picture(seen)), flush=True)
+    print("\n".join(form(line) for line in overview.picture(seen)), flush=True)
 
 
 def _colours() -> bool:

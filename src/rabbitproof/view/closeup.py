@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from rabbitproof.snapshot import Detail, QueueSample, Rates
     from rabbitproof.view.cards import Line
 
+NEVER = "never empty at this rate: "
+_LEVEL = 0.02
+"""A part of what comes in that is no trend: rates are not finer than that."""
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 MINUTES = 10
 _CHART_HEIGHT = 5
@@ -35,11 +38,13 @@ def until_empty(queue: QueueSample, now: Rates) -> str | None:
     # What needs no acknowledgement is gone with its delivery.
     out = now.ack or now.deliver or 0.0
     net = out - now.publish
+    if now.publish and abs(net) <= _LEVEL * now.publish:
+        return "keeps up" if depth <= out else f"{NEVER}as much comes as goes"
     if net > 0:
         return f"empty in {duration(depth / net)}"
     if net < 0:
-        return f"never empty at this rate: grows by {rate(-net)}"
-    return "never empty at this rate: stands still"
+        return f"{NEVER}grows by {rate(-net)}"
+    return f"{NEVER}stands still"
 
 
 def chart(

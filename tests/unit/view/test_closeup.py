@@ -27,7 +27,9 @@ DETAIL = Detail(
     [
         (Rates(0.0, 0.0, 57.0), "empty in 1 min 40 s"),
         (Rates(100.0, 50.0, 50.0), "never empty at this rate: grows by 50.0/s"),
-        (Rates(5.0, 5.0, 5.0), "never empty at this rate: stands still"),
+        (Rates(0.0, 0.0, 0.0), "never empty at this rate: stands still"),
+        (Rates(500.0, 499.0, 499.0), "never empty at this rate: as much comes as goes"),
+        (Rates(6000.0, 6001.0, 6001.0), "keeps up"),
         (Rates(0.0, 57.0, 0.0), "empty in 1 min 40 s"),
         (Rates(), None),
     ],

@@ -78,7 +78,7 @@ async def leave(app: MonitorApp, pilot: Any) -> None:
 
 
 @pytest.mark.parametrize("width", [40, 80, 120, 220])
-@pytest.mark.parametrize("what", ["cards", "lists", "closeup", "stale"])
+@pytest.mark.parametrize("what", ["cards", "lists", "closeup", "stale", "help"])
 def test_the_look_is_held(what: str, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "UTC")
     monkeypatch.setattr(monitor.time, "time", lambda: CLOCK + 2)
@@ -91,6 +91,8 @@ def test_the_look_is_held(what: str, width: int, monkeypatch: pytest.MonkeyPatch
     async def steps(app: MonitorApp, pilot: Any) -> None:
         if what == "lists" and width < 120:
             await press(pilot, "tab")
+        if what == "help":
+            await press(pilot, "question_mark")
         if what == "closeup":
             await press(pilot, "enter")
             await until(pilot, lambda: "Bindings" in str(app.screen.query_one("#page").render()))
@@ -278,6 +280,46 @@ def test_it_ends_at_once_with_the_right_code(key: str, code: int) -> None:
         await press(pilot, key)
 
     assert (drive(steps).return_value or 0) == code
+
+
+def test_a_bug_in_a_thread_ends_the_view_and_is_told() -> None:
+    bug = ValueError("a bug")
+
+    def look() -> Picture:
+        raise bug
+
+    app = MonitorApp(look, lambda *_: None, every=3600.0)
+
+    async def run() -> None:
+        async with app.run_test() as pilot:
+            await until(pilot, lambda: app.bug)
+
+    asyncio.run(run())
+    assert (app.bug, app.return_value) == (bug, 1)
+
+
+def test_no_color_leaves_no_colour(monkeypatch: pytest.MonkeyPatch) -> None:
+    def colours(app: MonitorApp) -> set[str]:
+        found = set()
+        for strip in app.screen._compositor.render_strips():
+            for line_filter in app._filters:
+                strip = strip.apply_filter(line_filter, app.screen.background_colors[1])
+            for part in strip:
+                style = part.style
+                if style and style.color and not style.color.is_default:
+                    found.add(style.color.name)
+        return found
+
+    found: list[set[str]] = []
+
+    async def steps(app: MonitorApp, pilot: Any) -> None:
+        found.append(colours(app))
+
+    drive(steps)
+    monkeypatch.setenv("NO_COLOR", "1")
+    drive(steps)
+    assert len(found[0]) > 3
+    assert found[1] == set()
 
 
 def test_it_ends_when_nobody_sees_it_any_more() -> None:
