@@ -175,6 +175,8 @@ class Picture:
     """The last good one; None before the first."""
     rates: dict[Key, Rates] = field(default_factory=dict, hash=False)
     """By queue, from our own samples where there are two, else the broker's."""
+    trends: dict[Key, int] = field(default_factory=dict, hash=False)
+    """By queue, by how many messages its depth has changed since the look before."""
     own: bool = False
     """Whether the rates are from our own samples."""
     consumer_counts: dict[Key, int] = field(default_factory=dict, hash=False)

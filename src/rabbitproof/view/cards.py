@@ -113,10 +113,13 @@ def problems(seen: Picture) -> list[Line]:
 def activity(queue: QueueSample, seen: Picture) -> tuple[str, ...]:
     """Return what goes on in a queue: publishing, consuming, both, or nothing."""
     now = seen.rates.get(queue.key, Rates())
+    trend = seen.trends.get(queue.key, 0)
+    moving = bool(now.publish or now.deliver or now.ack)
     out = []
-    if now.publish:
+    # A depth is of now, where a first report of the counters may be 5 s away.
+    if now.publish or (not moving and trend > 0):
         out.append(PUBLISHING)
-    if now.deliver or now.ack:
+    if now.deliver or now.ack or (not moving and trend < 0 and consumer_count(queue, seen)):
         out.append(CONSUMING)
     return tuple(out)
 
@@ -133,11 +136,11 @@ def state(queue: QueueSample, seen: Picture) -> str:
     """Return what stands in a card's brackets."""
     if queue.state not in {"running", "", "idle"}:
         return safe(queue.state, 20)
-    known = seen.rates.get(queue.key, Rates())
-    if known == Rates():
+    goes_on = activity(queue, seen)
+    if not goes_on and seen.rates.get(queue.key, Rates()) == Rates():
         off = seen.snapshot is not None and not seen.snapshot.metrics
         return "metrics off" if off else "…"
-    return "  ".join(activity(queue, seen)) or "Idle"
+    return "  ".join(goes_on) or "Idle"
 
 
 def card(queue: QueueSample, seen: Picture, *, narrow: bool = False) -> list[Line]:

@@ -118,6 +118,7 @@ class Monitor:
         self._picture = Picture(
             snapshot,
             rates=rates,
+            trends=self._history.trends,
             own=snapshot.at - self._began >= WINDOW_S - 1,
             consumer_counts=Counter((one.vhost, one.queue) for one in snapshot.consumers or ()),
             vhosts=len({queue.vhost for queue in snapshot.queues}),

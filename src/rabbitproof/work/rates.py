@@ -26,7 +26,7 @@ numbers). Then its history begins anew, and until there are two samples no rate 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from heapq import nlargest
 from typing import TYPE_CHECKING
 
@@ -85,6 +85,8 @@ class History:
         self._before: Snapshot | None = None
         self._tracks: dict[Key, _Track] = {}
         self._events: deque[Event] = deque(maxlen=KEPT_EVENTS)
+        self.trends: dict[Key, int] = {}
+        """By queue, by how many messages its depth has changed since the snapshot before."""
         self._moving: list[tuple[float, Key]] = []
         """Queues that move, and how much: messages a second, in and out."""
 
@@ -109,11 +111,13 @@ class History:
                 self._tracks.clear()
             for text in happened(before, snapshot):
                 self.tell(snapshot.clock, text)
-        self._before = snapshot
+        self._before = _with_uptimes(before, snapshot)
         rates = {queue.key: self._rates(queue, snapshot) for queue in snapshot.queues}
         for gone in self._tracks.keys() - rates.keys():
             del self._tracks[gone]
-        self._moving = list(_moving(before, snapshot, rates))
+        self.trends = _trends(before, snapshot)
+        seconds = 1.0 if before is None else max(snapshot.at - before.at, 1.0)
+        self._moving = list(_moving(rates, self.trends, seconds))
         return rates
 
     def _rates(self, queue: QueueSample, snapshot: Snapshot) -> Rates:
@@ -224,20 +228,40 @@ def _between_moves(samples: list[tuple[float, int]], moves: list[int]) -> float 
     return (samples[end][1] - samples[start][1]) / seconds
 
 
+def _trends(before: Snapshot | None, after: Snapshot) -> dict[Key, int]:
+    """Return by how much each depth changed, for those that did."""
+    old = {} if before is None else {queue.key: queue.total for queue in before.queues}
+    out = {}
+    for queue in after.queues:
+        then = old.get(queue.key)
+        if then is not None and queue.total is not None and queue.total != then:
+            out[queue.key] = queue.total - then
+    return out
+
+
 def _moving(
-    before: Snapshot | None, after: Snapshot, rates: dict[Key, Rates]
+    rates: dict[Key, Rates], trends: dict[Key, int], seconds: float
 ) -> Iterator[tuple[float, Key]]:
     """Yield each queue that moves, with about how fast."""
-    old = {} if before is None else {queue.key: queue.total for queue in before.queues}
-    seconds = 1.0 if before is None else max(after.at - before.at, 1.0)
-    for queue in after.queues:
-        now = rates[queue.key]
+    for key, now in rates.items():
         speed = (now.publish or 0.0) + (now.ack or now.deliver or 0.0)
-        then = old.get(queue.key)
-        if then is not None and queue.total is not None:
-            speed = max(speed, abs(queue.total - then) / seconds)
+        speed = max(speed, abs(trends.get(key, 0)) / seconds)
         if speed:
-            yield speed, queue.key
+            yield speed, key
+
+
+def _with_uptimes(before: Snapshot | None, after: Snapshot) -> Snapshot:
+    """Keep what was known of nodes that a starting broker does not tell of yet."""
+    if before is None:
+        return after
+    old = {node.name: node for node in before.nodes}
+    new = {
+        node.name: replace(node, uptime=old[node.name].uptime)
+        if node.uptime is None and node.name in old
+        else node
+        for node in after.nodes
+    }
+    return replace(after, nodes=tuple((old | new).values()))
 
 
 def restarted(before: Snapshot, after: Snapshot) -> bool:

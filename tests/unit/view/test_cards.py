@@ -60,3 +60,15 @@ def test_the_vhost_is_named_where_there_are_several() -> None:
 def test_a_narrow_card_that_publishes_and_consumes_has_room_for_its_brackets() -> None:
     seen = picture(rates={WORK.key: Rates(1.0, 2.0, 2.0)})
     assert cards.plain(cards.card(WORK, seen, narrow=True)[0]) == "● work.queue  [⬆ ⬇]"
+
+
+@pytest.mark.parametrize("rates", [Rates(), Rates(0.0, 0.0, 0.0)])
+@pytest.mark.parametrize(
+    ("trend", "words"), [(9, "[⬆ Publishing]"), (-9, "[⬇ Consuming]"), (0, None)]
+)
+def test_a_depth_that_changes_is_no_idle_queue_whatever_the_rates_lag_behind(
+    rates: Rates, trend: int, words: str | None
+) -> None:
+    seen = picture(rates={WORK.key: rates}, trends={WORK.key: trend})
+    shown = cards.plain(cards.card(WORK, seen)[0])
+    assert shown.endswith(words or ("[…]" if rates == Rates() else "[Idle]"))

@@ -114,6 +114,7 @@ def test_what_moves_fastest_is_what_is_asked_for() -> None:
     history.add(seen(3, 1, 4, 31))
     assert history.moving(9) == (("/", "q2"), ("/", "q1"))
     assert history.moving(1) == (("/", "q2"),)
+    assert history.trends == {("/", "q1"): 3, ("/", "q2"): 30}
 
 
 def test_a_counter_that_does_not_move_for_two_reports_is_a_rate_of_zero() -> None:
@@ -137,6 +138,16 @@ def test_a_node_that_started_again_begins_anew_even_with_higher_counters() -> No
     fresh = at(15, 1_000_000, nodes=(replace(up, uptime=3.0),))
     assert rates(history, fresh) == [None]
     assert history.events[0].text == "node n started again"
+
+
+def test_a_node_that_starts_and_does_not_say_for_how_long_is_told_when_it_does() -> None:
+    history = History()
+    up = NodeSample("n", uptime=500.0)
+    rates(history, at(0, 0, nodes=(up,)), at(5, 500, nodes=(up,)))
+    rates(history, at(8, 500, nodes=(replace(up, uptime=None),)), at(11, 500))
+    assert texts(history) == []
+    rates(history, at(14, 500, nodes=(replace(up, uptime=9.0),)))
+    assert texts(history) == ["node n started again"]
 
 
 def test_a_growth_that_no_broker_reaches_is_never_shown() -> None:
