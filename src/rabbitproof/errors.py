@@ -28,6 +28,7 @@
     ├── LedgerFailed                a ledger could not be written or read
     │   └── LedgerEmpty               ... it does not even say who wrote it
     ├── ReportFailed                a report could not be written
+    ├── ExportBroken                a file is no whole export of messages
     └── BenchFailed                 a client that is compared could not be measured
 
 Rules: an error's text is a sentence, and it ends in what to do. A class's docstring is the
@@ -151,6 +152,10 @@ class LedgerEmpty(LedgerFailed):
 
 class ReportFailed(RabbitproofError):
     """The report could not be written; make room or name another folder, and run it again."""
+
+
+class ExportBroken(RabbitproofError):
+    """The file is no whole export of messages; export again."""
 
 
 class BenchFailed(RabbitproofError):

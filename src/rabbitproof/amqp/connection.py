@@ -152,6 +152,13 @@ class Connection:
         self._answer(channel, "Channel.Open", CALL_TIMEOUT)
         return channel
 
+    def deliver_whole(self) -> None:
+        """From now on, return every message as a Delivery with all of its properties.
+
+        For those who keep or copy messages; slower than reading them in batches.
+        """
+        self._session.deliver_whole()
+
     def gather(self, least: int) -> None:
         """From now on, let ``least`` bytes come together while there is much to read.
 

@@ -98,6 +98,11 @@ class Returned:
     reason: str
     message_id: str
     """Empty when the message has none."""
+    exchange: bytes = field(default=b"", compare=False)
+    routing_key: bytes = field(default=b"", compare=False)
+    header: bytes = field(default=b"", compare=False, repr=False)
+    """The content header's payload, still encoded."""
+    body: bytes = field(default=b"", compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +233,10 @@ class Session:
         if method.name == "Channel.Close":
             state.closing = True
         self._send(channel, method)
+
+    def deliver_whole(self) -> None:
+        """From now on, hand on every message as a Delivery with all of its properties."""
+        self._reader.whole = True
 
     def check_publishing(self, channel: int) -> None:
         """Raise LocalProtocolError unless publishes may be sent on this channel now."""
@@ -517,7 +526,16 @@ def _whole(channel: int, content: _Content) -> Event:
     if isinstance(method, commands.Basic.Return):
         properties = decode_header(header)
         message_id = properties.message_id if properties else None
-        return Returned(channel, method.reply_code or 0, method.reply_text or "", message_id or "")
+        return Returned(
+            channel,
+            method.reply_code or 0,
+            method.reply_text or "",
+            str(message_id or ""),
+            (method.exchange or "").encode(),
+            (method.routing_key or "").encode(),
+            header,
+            body,
+        )
     if isinstance(method, commands.Basic.Deliver):
         return Delivery(
             channel,

@@ -149,6 +149,10 @@ class Management:
         queues = map(read_queue, self._list("queues", vhost, query=_TOTALS))
         return {queue.name: queue for queue in queues}
 
+    def queues_with_policies(self, vhost: str) -> list[QueueInfo]:
+        """Return every queue of a vhost with what policies add to its arguments; slow for many."""
+        return [read_queue(one) for one in self._list("queues", vhost)]
+
     def exchanges(self, vhost: str) -> list[str]:
         """Return the names of a vhost's exchanges; the default one is called ``""``."""
         return [
@@ -168,6 +172,16 @@ class Management:
         else:
             answer = self._list("bindings", vhost)
         return [read_binding(one) for one in answer]
+
+    def permissions(self, vhost: str, user: str) -> dict[str, str] | None:
+        """Return what a user may do in a vhost: regular expressions; None for nothing.
+
+        Only an administrator may ask.
+        """
+        answer = self._object_or_none("permissions", vhost, user)
+        if answer is None:
+            return None
+        return {kind: str(answer.get(kind, "")) for kind in ("configure", "write", "read")}
 
     def connections(self) -> list[ConnectionInfo]:
         """Return the connections the metrics know; a new one takes some seconds to appear."""

@@ -25,8 +25,11 @@ COMMANDS = {
     "monitor": "Watch queues, rates and consumers; say what is wrong.",
     "verify": "Judge a run again, from its ledgers alone.",
     "prove": "Run a scenario, end in a verdict over every message.",
+    "audit": "Look at the audit trail, keep it in a file, send it again.",
+    "deadletter": "List dead letters, send them back, lose none.",
     "cleanup": "Delete queues and exchanges, after showing what that holds.",
     "selftest": "Lose messages in every known way; pass if each was found.",
+    "doctor": "Check the way to a broker, and say what to mend.",
     "bench": "Compare this client with the wire ceiling and other clients.",
     "broker": "Start, stop and inspect a private RabbitMQ.",
 }

@@ -61,7 +61,7 @@ def test_every_error_has_its_exit_code(kind: type[errors.RabbitproofError]) -> N
     expected = Exit.UNREACHABLE
     if kind is errors.UsageError:
         expected = Exit.USAGE
-    elif kind in (errors.RabbitproofError, errors.BenchFailed):
+    elif kind in (errors.RabbitproofError, errors.BenchFailed, errors.ExportBroken):
         expected = Exit.FAILED
     elif issubclass(kind, (errors.LedgerFailed, errors.ReportFailed)):
         expected = Exit.UNKNOWN

@@ -1,0 +1,296 @@
+"""An export: messages in a file, and out of it again.
+
+JSON lines, as plain text, gzip (``.gz``) or zstd (``.zst``) by the file's name. The first line
+says what the file is, the last one how many messages there are and their checksum: without it the
+file was cut. Each line between is one message (``record_of``):
+
+    {"exchange": …, "routing_key": …, "properties": {…}, "body": text}
+
+``body_base64`` stands for a body that is not UTF-8; ``replayed`` for the mark of a replay. What
+belongs to one delivery and not to the message (redelivered, delivery count, a stream's offset) is
+left out, so the same messages make the same bytes. ``docs/audit.md`` describes it for others.
+
+Refuses to know brokers.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import gzip
+import json
+import zlib
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, Any, Final
+
+import zstandard
+
+from rabbitproof.amqp import content
+from rabbitproof.amqp.content import FLAGS_AT
+from rabbitproof.errors import ExportBroken, UsageError
+from rabbitproof.text import safe
+from rabbitproof.work.resend import Copy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from rabbitproof.amqp.deliveries import Delivery
+
+Record = dict[str, Any]
+
+HEAD: Final = b'{"rabbitproof":"export","version":1}\n'
+MARK_HEADER: Final = "rabbitproof_replayed_ns"
+"""Says that a message was replayed and when, in nanoseconds since 1970. An integer of its own and
+no table, because a stream does not keep tables."""
+BARE_MARK_HEADER: Final = "rabbitproof_replayed_bare_ns"
+"""The same, in a message that had no headers before: then the mark's going takes them away."""
+_MARKS: Final = (MARK_HEADER, BARE_MARK_HEADER)
+_OF_A_DELIVERY: Final = ("x-stream-offset", "x-delivery-count", "x-acquired-count")
+_LONGEST_LINE: Final = 1 << 30
+"""Bytes. A message may have 512 MiB at most (RabbitMQ's highest max_message_size), a third more
+in base64."""
+_READ_SIZE: Final = 1 << 20
+
+_dump = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+def record_of(delivery: Delivery) -> Record:
+    """Return a message as JSON."""
+    properties = content.decode(delivery.header[FLAGS_AT:])
+    mark = None
+    table = properties.get("headers")
+    if isinstance(table, dict):
+        size = len(table)
+        for name in _OF_A_DELIVERY:
+            table.pop(name, None)
+        bare = BARE_MARK_HEADER in table
+        mark = table.pop(BARE_MARK_HEADER, None) or table.pop(MARK_HEADER, None)
+        if not table and (bare or (size and mark is None)):
+            del properties["headers"]  # there were none before the broker or a replay put some in
+    elif table is not None:
+        properties["headers"] = [
+            pair for pair in table if pair[0] not in _OF_A_DELIVERY and pair[0] not in _MARKS
+        ]
+        mark = next((pair[1] for pair in table if pair[0] in _MARKS), None)
+    record: Record = {
+        "exchange": content.text_or_bytes(delivery.exchange),
+        "routing_key": content.text_or_bytes(delivery.routing_key),
+        "properties": properties,
+    }
+    try:
+        record["body"] = delivery.body.decode()
+    except UnicodeDecodeError:
+        record["body_base64"] = base64.b64encode(delivery.body).decode()
+    if mark is not None:
+        record["replayed"] = mark
+    return record
+
+
+def copy_of(record: Record, at_ns: int, *, exchange: bytes | None, key: bytes | None) -> Copy:
+    """Return a record as a publish with the mark of a replay; ``exchange`` and ``key`` replace
+    its own. Raise ValueError for what is no record.
+    """
+    properties = record["properties"]
+    if "raw" not in properties:  # else there is no table to put the mark into
+        table = properties.get("headers")
+        name = BARE_MARK_HEADER if table is None else MARK_HEADER
+        if table is None or isinstance(table, dict):
+            table = {**(table or {}), name: {"l": at_ns}}
+        else:
+            table = [*table, [name, {"l": at_ns}]]
+        properties = {**properties, "headers": table}
+    return Copy(
+        content.bytes_of(record["exchange"]) if exchange is None else exchange,
+        content.bytes_of(record["routing_key"]) if key is None else key,
+        content.encode(properties),
+        body_of(record),
+    )
+
+
+def body_of(record: Record) -> bytes:
+    """Return a record's body."""
+    text = record.get("body")
+    if text is not None:
+        body: bytes = text.encode()
+        return body
+    return base64.b64decode(record["body_base64"], validate=True)
+
+
+def sent_at(record: Record) -> float | None:
+    """Return when a message was sent, seconds since 1970, as it says itself."""
+    properties = record["properties"]
+    table = properties.get("headers")
+    if isinstance(table, dict):
+        sent = table.get("sent_ns")
+        if isinstance(sent, dict) and isinstance(sent.get("l"), int):
+            return float(sent["l"]) / 1e9
+    seconds = properties.get("timestamp")
+    return float(seconds) if isinstance(seconds, int) else None
+
+
+class Writer:
+    """Writes an export. Without ``end`` it counts as cut, whatever ended it."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.messages = 0
+        self._crc = zlib.crc32(HEAD)
+        file.write(HEAD)
+
+    def write(self, deliveries: Iterable[Delivery]) -> None:
+        """Write messages."""
+        lines = [_dump(record_of(delivery)) for delivery in deliveries]
+        if not lines:
+            return
+        self.messages += len(lines)
+        data = ("\n".join(lines) + "\n").encode()
+        self._crc = zlib.crc32(data, self._crc)
+        self._file.write(data)
+
+    def end(self) -> None:
+        """Say that this is all."""
+        end = {"end": {"messages": self.messages, "crc32": f"{self._crc:08x}"}}
+        self._file.write((_dump(end) + "\n").encode())
+
+
+@contextmanager
+def create(path: Path, *, replace: bool = False) -> Iterator[Writer]:
+    """Write a new file. The end mark is put behind it only when the block ends well."""
+    try:
+        raw = path.open("wb" if replace else "xb")
+    except FileExistsError:
+        raise UsageError(
+            f"{safe(str(path))} exists; name another file, or say --replace."
+        ) from None
+    except OSError as error:
+        raise UsageError(
+            f"{safe(str(path))} can't be written ({error.strerror}); name another file."
+        ) from None
+    with raw, _packed(raw, path.name) as file:
+        writer = Writer(file)
+        yield writer
+        writer.end()
+
+
+@contextmanager
+def _packed(raw: IO[bytes], name: str) -> Iterator[IO[bytes]]:
+    if name.endswith(".gz"):
+        # No name and no time in it, so that the same messages make the same file.
+        with gzip.GzipFile("", "wb", 6, raw, mtime=0) as zipped:
+            yield zipped  # type: ignore[misc]  # it writes as a file does
+    elif name.endswith(".zst"):
+        with zstandard.ZstdCompressor(3).stream_writer(raw, closefd=False) as compressed:
+            yield compressed
+    else:
+        yield raw
+
+
+def lines_of(path: Path) -> Iterator[bytes]:
+    """Yield a file's lines unpacked. Raise ExportBroken where they end too early."""
+    try:
+        with path.open("rb") as raw:
+            if path.name.endswith(".gz"):
+                yield from _lines(gzip.GzipFile("", "rb", fileobj=raw))
+            elif path.name.endswith(".zst"):
+                yield from _lines(zstandard.ZstdDecompressor().stream_reader(raw))
+            else:
+                yield from _lines(raw)
+    except OSError as error:
+        if isinstance(error, gzip.BadGzipFile):
+            raise ExportBroken(_cut(path, f"it is no whole gzip file: {error}")) from None
+        raise UsageError(
+            f"{safe(str(path))} can't be read ({error.strerror}); name another file."
+        ) from None
+    except (EOFError, zlib.error, zstandard.ZstdError) as error:
+        raise ExportBroken(_cut(path, safe(str(error)))) from None
+
+
+def _lines(file: Any) -> Iterator[bytes]:
+    rest = b""
+    while piece := file.read(_READ_SIZE):
+        *whole, rest = (rest + piece).split(b"\n") if b"\n" in piece else (rest + piece,)
+        yield from whole
+        if len(rest) > _LONGEST_LINE:
+            raise EOFError("a line without an end")
+    if rest:
+        yield rest
+
+
+def check(path: Path) -> int:
+    """Return how many messages a whole export has. Raise ExportBroken unless it is one."""
+    crc, count, end = 0, 0, None
+    for line in lines_of(path):
+        if end is not None:
+            raise ExportBroken(_cut(path, "something follows its last line"))
+        if not count and line + b"\n" != HEAD:
+            raise ExportBroken(
+                f"{safe(str(path))} is no export of this program (its first line is "
+                f"{safe(line, 60) or 'empty'}); name one that `audit export` wrote."
+            )
+        if line.startswith(b'{"end":'):
+            end = _end(line)
+        else:
+            crc = zlib.crc32(b"\n", zlib.crc32(line, crc))
+            count += 1
+    messages = max(count - 1, 0)
+    if end is None:
+        raise ExportBroken(_cut(path, f"it has no last line; {messages} messages came before"))
+    if end != {"messages": messages, "crc32": f"{crc:08x}"}:
+        raise ExportBroken(
+            f"{safe(str(path))} was changed: it does not have the messages that its last line "
+            "says; export again."
+        )
+    return messages
+
+
+def records(path: Path, *, cut: bool = False) -> Iterator[Record]:
+    """Yield the messages of an export; with ``cut``, those before the place where it was cut."""
+    lines = lines_of(path)
+    number = 1
+    try:
+        next(lines, None)
+        for line in lines:
+            number += 1
+            if line.startswith(b'{"end":'):
+                return
+            yield _record(line, path, number)
+    except ExportBroken:
+        if not cut:
+            raise
+
+
+def _record(line: bytes, path: Path, number: int) -> Record:
+    try:
+        record = json.loads(line)
+        ok = isinstance(record["properties"], dict) and "exchange" in record
+        ok = ok and isinstance(record.get("body", record.get("body_base64")), str)
+        if ok and "routing_key" in record:
+            return dict(record)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass
+    raise ExportBroken(_cut(path, f"line {number} is no message"))
+
+
+def _end(line: bytes) -> Any:
+    try:
+        return json.loads(line)["end"]
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def checked_copy(record: Record, at_ns: int, exchange: bytes | None, key: bytes | None) -> Copy:
+    """Do as ``copy_of``; raise ExportBroken for what is no message."""
+    try:
+        return copy_of(record, at_ns, exchange=exchange, key=key)
+    except (ValueError, KeyError, TypeError, AttributeError, binascii.Error) as error:
+        raise ExportBroken(
+            f"A line of the export is no message ({safe(str(error))}); export again."
+        ) from None
+
+
+def _cut(path: Path, why: str) -> str:
+    return (
+        f"{safe(str(path))} is not whole ({why}); it was cut or its export did not end. Export "
+        "again, or take what there is with --allow-cut."
+    )

@@ -1,0 +1,340 @@
+"""Dead letters on a real broker; pika makes them and counts what is where."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pika
+import pytest
+
+from rabbitproof.broker.management import Management
+from rabbitproof.model import Note
+from rabbitproof.work import deadletter
+from rabbitproof.work.deadletter import Filter, Mover, Task
+from support import connector, eventually, ready, witness
+
+if TYPE_CHECKING:
+    from rabbitproof.broker.node import Node
+
+DEAD = {"x-dead-letter-exchange": "dlx"}
+
+
+def topology(channel: Any, kind: str = "classic", **arguments: Any) -> None:
+    """A work queue whose dead letters go through an exchange into ``dead``."""
+    channel.exchange_declare("dlx", "fanout", durable=True)
+    channel.queue_declare("dead", durable=True, arguments={"x-queue-type": kind})
+    channel.queue_bind("dead", "dlx")
+    channel.exchange_declare("shop", "direct", durable=True)
+    for name in ("orders", "copy"):
+        channel.queue_declare(name, durable=True, arguments=DEAD | arguments)
+        channel.queue_bind(name, "shop", "order")
+
+
+def publish(channel: Any, count: int, exchange: str = "shop", key: str = "order") -> None:
+    for n in range(1, count + 1):
+        channel.basic_publish(
+            exchange,
+            key,
+            f"body {n}".encode(),
+            pika.BasicProperties(
+                message_id=f"m{n}",
+                delivery_mode=2,
+                headers={"color": "red" if n % 2 else "blue", "n": n, "nested": {"a": [1, n]}},
+            ),
+        )
+
+
+def reject_all(channel: Any, queue: str, count: int) -> None:
+    for _ in range(count):
+        method = channel.basic_get(queue)[0]
+        channel.basic_reject(method.delivery_tag, requeue=False)
+
+
+def die(url: str, count: int, kind: str = "classic") -> None:
+    """Have ``count`` messages die in ``orders``; ``copy`` keeps its own."""
+    with witness(url) as channel:
+        topology(channel, kind)
+        publish(channel, count)
+        reject_all(channel, "orders", count)
+    eventually(lambda: ready(url, "dead") == count, "dead letters")
+
+
+def run(url: str, **settings: Any) -> Mover:
+    mover = Mover(Task(queue="dead", **settings), connector(url))
+    for _ in mover.run():
+        pass
+    return mover
+
+
+def drain(url: str, queue: str) -> list[tuple[Any, bytes]]:
+    found = []
+    with witness(url) as channel:
+        while True:
+            method, properties, body = channel.basic_get(queue, auto_ack=True)
+            if method is None:
+                return found
+            found.append((properties, body))
+
+
+@pytest.mark.parametrize("kind", ["classic", "quorum"])
+def test_a_retry_goes_to_where_it_died_and_nowhere_else(vhost: Any, kind: str) -> None:
+    """Properties, body and headers are the same but for the deaths, which are counted instead."""
+    die(vhost.url, 40, kind)
+    counts = run(vhost.url, what="retry").counts
+    assert (counts.before, counts.fitting, counts.sent, counts.stayed) == (40, 40, 40, 0)
+    assert eventually(lambda: ready(vhost.url, "dead") == 0, "an empty queue")
+    assert ready(vhost.url, "copy") == 40, "the other queue of the exchange got no second copy"
+    back = drain(vhost.url, "orders")
+    assert [body for _, body in back] == [f"body {n}".encode() for n in range(1, 41)]
+    properties = back[6][0]
+    assert (properties.message_id, properties.delivery_mode) == ("m7", 2)
+    assert properties.headers == {
+        "color": "red",
+        "n": 7,
+        "nested": {"a": [1, 7]},
+        "rabbitproof_retries": 1,
+    }
+
+
+def test_filters_take_only_what_fits_and_leave_the_rest_in_place(vhost: Any) -> None:
+    """Reason, queue, age and header have to fit all; the others stay in their order."""
+    die(vhost.url, 10)
+    for which, fitting in (
+        (Filter(reason="expired"), 0),
+        (Filter(from_queue="copy"), 0),
+        (Filter(older_than_s=3600), 0),
+        (Filter(headers=(("color", "green"),)), 0),
+        (Filter("rejected", "orders", 0, (("color", "red"), ("n", "3"))), 1),
+    ):
+        assert run(vhost.url, what="retry", which=which).counts.sent == fitting
+    assert ready(vhost.url, "dead") == 9
+    limited = run(vhost.url, what="retry", which=Filter(headers=(("color", "blue"),)), limit=2)
+    assert limited.counts.sent == 2
+    assert [body for _, body in drain(vhost.url, "dead")] == [
+        f"body {n}".encode() for n in (1, 5, 6, 7, 8, 9, 10)
+    ]
+
+
+def test_a_dry_run_changes_nothing(vhost: Any) -> None:
+    """It counts what it would send and gives everything back."""
+    die(vhost.url, 5)
+    counts = run(vhost.url, what="retry", dry_run=True).counts
+    assert (counts.fitting, counts.sent, counts.targets) == (5, 0, {"orders": 5})
+    assert (ready(vhost.url, "dead"), ready(vhost.url, "orders")) == (5, 0)
+
+
+def test_a_queue_that_is_gone_keeps_its_dead_letters(vhost: Any) -> None:
+    """Nothing is sent to a queue that is not there, and it is said."""
+    die(vhost.url, 5)
+    with witness(vhost.url) as channel:
+        channel.queue_delete("orders")
+    mover = run(vhost.url, what="retry")
+    assert (mover.counts.sent, mover.counts.returned) == (0, 5)
+    assert "no such queue" in mover.problems["orders"]
+    assert ready(vhost.url, "dead") == 5
+
+
+def test_a_queue_deleted_in_the_middle_returns_the_copies(vhost: Any, monkeypatch: Any) -> None:
+    """A copy that comes back is no copy: its dead letter is not acknowledged."""
+    die(vhost.url, 5)
+    monkeypatch.setattr(Mover, "_check", lambda *_: None)
+    mover = run(vhost.url, what="move", to_queue="nowhere")
+    assert (mover.counts.sent, mover.counts.returned) == (0, 5)
+    assert ready(vhost.url, "dead") == 5
+
+
+def test_a_full_queue_refuses_and_its_dead_letters_stay(vhost: Any) -> None:
+    """What the target nacks is not acknowledged."""
+    die(vhost.url, 10)
+    with witness(vhost.url) as channel:
+        full = {"x-max-length": 4, "x-overflow": "reject-publish"}
+        channel.queue_declare("small", durable=True, arguments=full)
+    mover = run(vhost.url, what="move", to_queue="small")
+    assert mover.counts.sent + mover.counts.nacked == 10
+    assert mover.counts.nacked > 0
+    assert ready(vhost.url, "small") == mover.counts.sent
+    assert ready(vhost.url, "dead") == mover.counts.nacked
+
+
+def test_what_dies_again_and_again_is_left_after_some_retries(vhost: Any) -> None:
+    """The broker's own count is not relied on: 4.0 does not go on with a client's x-death."""
+    die(vhost.url, 3)
+    for _ in range(2):
+        assert run(vhost.url, what="retry", most_retries=2).counts.sent == 3
+        with witness(vhost.url) as channel:
+            reject_all(channel, "orders", 3)
+        assert eventually(lambda: ready(vhost.url, "dead") == 3, "dead again")
+    mover = run(vhost.url, what="retry", most_retries=2)
+    assert (mover.counts.sent, mover.counts.looping) == (0, 3)
+    assert ready(vhost.url, "dead") == 3
+
+
+def test_a_retry_that_dies_at_once_ends(vhost: Any) -> None:
+    """What comes back while it works is not retried again by the same run."""
+    with witness(vhost.url) as channel:
+        topology(channel, **{"x-message-ttl": 0})
+        publish(channel, 20)
+    assert eventually(lambda: ready(vhost.url, "dead") == 40, "expired in both queues")
+    counts = run(vhost.url, what="retry").counts
+    assert counts.sent == 40
+    assert eventually(lambda: ready(vhost.url, "dead") == 40, "expired again: none dropped")
+
+
+def test_a_move_keeps_the_history(vhost: Any) -> None:
+    """A moved message still says where and why it died."""
+    die(vhost.url, 3)
+    with witness(vhost.url) as channel:
+        channel.queue_declare("parked", durable=True)
+    assert run(vhost.url, what="move", to_queue="parked").counts.sent == 3
+    properties, body = drain(vhost.url, "parked")[0]
+    assert properties.headers["x-death"][0]["queue"] == "orders"
+    assert properties.headers["x-death"][0]["reason"] == "rejected"
+    assert (properties.message_id, body) == ("m1", b"body 1")
+
+
+def test_odd_messages_are_read_and_moved(vhost: Any) -> None:
+    """No x-death, no properties, 10 MB, random bytes, 200 headers: counted, kept or moved."""
+    big = os.urandom(10 << 20)
+    with witness(vhost.url) as channel:
+        for name in ("dead", "parked"):
+            channel.queue_declare(name, durable=True)
+        channel.basic_publish("", "dead", b"")
+        channel.basic_publish("", "dead", big)
+        headers = {f"h\x1b{i}": {"deep": [i, {"\u202e": b"\xff"}]} for i in range(200)}
+        odd = pika.BasicProperties(headers=headers | {"x-death": "not a list", "CC": ["dead"]})
+        channel.basic_publish("", "dead", b"\x00\xff", odd)
+        headerless = pika.BasicProperties(headers={"x-death": [{"queue": 5}]})
+        channel.basic_publish("", "dead", b"x", headerless)
+    while ready(vhost.url, "dead") < 4:
+        pass
+    stays = run(vhost.url, what="retry")
+    there = ready(vhost.url, "dead")
+    assert stays.counts.sent == 0
+    assert run(vhost.url, what="move", to_queue="parked").counts.sent == there
+    bodies = {body for _, body in drain(vhost.url, "parked")}
+    assert bodies == {b"", big, b"\x00\xff", b"x"}
+
+
+def test_dead_letter_queues_are_found(vhost: Any, node: Any) -> None:
+    """By the arguments and the bindings of other queues."""
+    die(vhost.url, 2)
+    with witness(vhost.url) as channel:
+        through = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "graveyard"}
+        channel.queue_declare("more", durable=True, arguments=through)
+        channel.queue_declare("graveyard", durable=True)
+    with Management(node.management_url, node.username, node.password) as api:
+        assert list(deadletter.find(api, vhost.name)) == ["dead", "graveyard"]
+
+
+def test_reading_gives_everything_back(vhost: Any) -> None:
+    """Letters say where, why and when they died; afterwards they stand where they stood."""
+    die(vhost.url, 6)
+    with connector(vhost.url)() as connection:
+        found = list(deadletter.letters(connection, "dead", Filter(), 4))
+    assert [letter.message_id for letter in found] == ["m1", "m2", "m3", "m4"]
+    assert {(letter.queue, letter.reason, letter.routing_key) for letter in found} == {
+        ("orders", "rejected", "order")
+    }
+    assert abs(found[0].time - time.time()) < 120
+    assert [body for _, body in drain(vhost.url, "dead")] == [
+        f"body {n}".encode() for n in range(1, 7)
+    ]
+
+
+@pytest.mark.slow
+def test_a_broker_that_restarts_loses_nothing(private_node: Node) -> None:
+    """Both connections are opened again; what was in doubt may be there twice."""
+    count = 3_000
+    url = private_node.url
+    with witness(url) as channel:
+        channel.queue_declare("dead", durable=True)
+        channel.queue_declare("parked", durable=True)
+        channel.confirm_delivery()
+        publish(channel, count, "", "dead")
+    mover = Mover(Task(queue="dead", what="move", to_queue="parked"), connector(url))
+    killed = False
+    original = mover._finish
+
+    def finish(*arguments: Any) -> None:
+        nonlocal killed
+        original(*arguments)
+        if mover.counts.sent > 500 and not killed:
+            killed = True
+            private_node.kill()
+            private_node.start_again()
+
+    mover._finish = finish  # type: ignore[method-assign]
+    notes = [event.text for event in mover.run() if isinstance(event, Note)]
+    assert killed
+    assert any("Reconnecting" in note for note in notes)
+    found = {properties.message_id for properties, _ in drain(url, "parked")}
+    left = {properties.message_id for properties, _ in drain(url, "dead")}
+    assert len(found | left) == count
+    assert not left
+
+
+def kill_again_and_again(vhost: Any, node: Any, times: int, count: int) -> tuple[set[str], int]:
+    """Move messages to and fro with processes that are killed with -9 at random moments.
+
+    Return the ids that are left, and how many copies there are.
+    """
+    environment = dict(
+        os.environ,
+        PYTHONPATH=os.path.join(os.path.dirname(__file__), "..", "..", "src"),  # noqa: PTH118, PTH120
+        RABBITMQ_URL=vhost.url,
+        RABBITMQ_MANAGEMENT_URL=node.management_url,
+    )
+    with witness(vhost.url) as channel:
+        for name in ("dead", "parked"):
+            channel.queue_declare(name, durable=True)
+        channel.confirm_delivery()
+        publish(channel, count, "", "dead")
+    killed, way = 0, ("dead", "parked")
+    while killed < times:
+        command = [sys.executable, "-m", "rabbitproof", "deadletter", "move", "--yes"]
+        process = subprocess.Popen(
+            [*command, "--queue", way[0], "--to-queue", way[1]],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        begun = threading.Event()
+
+        def wait(process: Any = process, way: Any = way, begun: Any = begun) -> None:
+            while process.poll() is None and ready(vhost.url, way[1]) == 0:
+                pass
+            begun.set()
+
+        watcher = threading.Thread(target=wait)
+        watcher.start()
+        begun.wait(30)
+        try:
+            process.wait(random.uniform(0, 0.25))  # the moment of the kill is the experiment
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            killed += 1
+        process.communicate()
+        watcher.join()
+        eventually(
+            lambda queue=way[0]: ready(vhost.url, queue) or ready(vhost.url, "parked"), "its end"
+        )
+        if ready(vhost.url, way[0]) == 0:
+            way = (way[1], way[0])
+    copies = [one for queue in ("dead", "parked") for one in drain(vhost.url, queue)]
+    return {properties.message_id for properties, _ in copies}, len(copies)
+
+
+@pytest.mark.slow
+def test_killed_again_and_again_it_loses_nothing(vhost: Any, node: Any) -> None:
+    """A process that is killed with -9 leaves copies, never gaps."""
+    times = int(os.environ.get("RABBITPROOF_KILLS", "8"))
+    found, copies = kill_again_and_again(vhost, node, times, 4_000)
+    print(f"killed {times} times: lost {4_000 - len(found)}, copies {copies - 4_000}")
+    assert found == {f"m{n}" for n in range(1, 4_001)}

@@ -1,0 +1,98 @@
+"""What a dead letter says of itself, and what its copy keeps."""
+
+import struct
+from typing import Any
+
+import pytest
+
+from rabbitproof.amqp import content
+from rabbitproof.amqp.deliveries import Delivery
+from rabbitproof.work.deadletter import Filter, Letter, Task, copy_of, read_letter
+
+DEATHS = {
+    "A": [
+        {"F": {"count": {"l": 2}, "reason": "expired", "queue": "later", "time": {"T": 1000},
+               "exchange": "", "routing-keys": {"A": ["later"]}}},
+        {"F": {"count": {"l": 1}, "reason": "rejected", "queue": "first", "time": {"T": 900},
+               "exchange": "shop", "routing-keys": {"A": ["order"]}}},
+    ]
+}  # fmt: skip
+
+
+def letter(headers: Any = None, **properties: Any) -> Letter:
+    if headers is not None:
+        properties["headers"] = headers
+    payload = struct.pack(">HHQ", 60, 0, 1) + content.encode(properties)
+    return read_letter(Delivery(1, b"tag", 1, False, b"dlx", b"k", payload, b"x"))
+
+
+def copied(what: Any, source: Letter, to_queue: str | None = None) -> dict[str, Any]:
+    copy = copy_of(source, Task("dead", what, to_queue=to_queue))
+    assert copy.exchange == b""
+    return {"to": copy.routing_key.decode(), **content.decode(copy.properties)}
+
+
+def test_the_newest_death_is_the_reason_and_the_oldest_the_way_back() -> None:
+    found = letter({"x-death": DEATHS})
+    assert (found.queue, found.reason, found.time) == ("later", "expired", 1000)
+    assert (found.first_queue, found.deaths, found.routing_key) == ("first", 3, "later")
+    assert letter({"x-death": DEATHS, "x-first-death-queue": "origin"}).first_queue == "origin"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [None, {}, {"x-death": "text"}, {"x-death": {"A": ["text", {"F": {}}]}}, {"x-death": {"A": []}},
+     [["k", "v"], ["k", "v"]], {"x-death": {"A": [{"F": {"time": "x", "count": None}}]}}],
+)  # fmt: skip
+def test_what_is_no_dead_letter_says_nothing(headers: Any) -> None:
+    found = letter(headers)
+    assert (found.queue, found.reason, found.first_queue, found.time) == ("", "", "", 0)
+
+
+def test_a_retry_forgets_the_deaths_and_counts_itself() -> None:
+    kept = {"a": {"s": 1}, "b": None}
+    again = copied(
+        "retry",
+        letter(
+            {"x-death": DEATHS, **kept, "x-first-death-reason": "r", "x-last-death-queue": "q",
+             "CC": {"A": ["elsewhere"]}, "x-delivery-count": {"l": 3},
+             "rabbitproof_retries": {"l": 1}},
+            message_id="m",
+        ),
+    )  # fmt: skip
+    assert again == {
+        "to": "first",
+        "message_id": "m",
+        "headers": {**kept, "rabbitproof_retries": {"l": 2}},
+    }
+    assert copied("retry", letter(), "there")["headers"] == {"rabbitproof_retries": {"l": 1}}
+
+
+def test_a_move_keeps_all_that_is_the_messages_own() -> None:
+    pairs = [["x-death", DEATHS], ["k", "1"], ["k", "2"], ["CC", {"A": ["q"]}]]
+    assert copied("move", letter(pairs), "there")["headers"] == pairs[:3]
+    assert copied("move", letter(priority=1), "there") == {"to": "there", "priority": 1}
+
+
+@pytest.mark.parametrize(
+    ("which", "fits"),
+    [
+        (Filter(), True),
+        (Filter(reason="expired"), True),
+        (Filter(reason="rejected"), False),
+        (Filter(from_queue="later"), True),
+        (Filter(from_queue="first"), False),
+        (Filter(older_than_s=500), True),
+        (Filter(older_than_s=501), False),
+        (Filter(headers=(("n", "7"), ("yes", "true"))), True),
+        (Filter(headers=(("n", "8"),)), False),
+        (Filter(headers=(("missing", ""),)), False),
+    ],
+)
+def test_a_filter_wants_all_of_it(which: Filter, fits: bool) -> None:
+    one = letter({"x-death": DEATHS, "n": {"b": 7}, "yes": True})
+    assert which.fits(one, now=1500) is fits
+
+
+def test_without_a_time_nothing_is_old() -> None:
+    assert not Filter(older_than_s=0).fits(letter(), now=1500)

@@ -1,0 +1,77 @@
+"""What the doctor knows without a broker."""
+
+import importlib.util
+from typing import Any
+
+import pytest
+
+from rabbitproof.errors import BrokerUnreachable
+from rabbitproof.model import Queue, Topology
+from rabbitproof.work import doctor
+
+
+def findings(release: tuple[int, int], version: str, **settings: Any) -> list[str]:
+    topology = Topology("e", "k", Queue("q", **settings))
+    found = list(doctor.judge_version(release, version, topology))
+    assert all(one.fix for one in found if one.level != "ok")
+    return [one.text for one in found if one.level != "ok"]
+
+
+def test_what_a_release_no_longer_allows_is_said_where_it_matters() -> None:
+    assert findings((3, 10), "3.10.8", lazy=True) == []
+    assert "ignores lazy" in findings((3, 12), "3.12.1", lazy=True)[0]
+    assert findings((3, 12), "3.12.1") == []
+    assert "not durable" in findings((4, 3), "4.3.0")[0]
+    assert findings((4, 3), "4.3.0", durable=True) == []
+    assert "after 20" in findings((4, 2), "4.2.0", kind="quorum", durable=True)[0]
+
+
+@pytest.mark.parametrize(
+    ("release", "version", "loses"),
+    [
+        ((3, 12), "3.12.14", False),
+        ((3, 13), "3.13.7", True),
+        ((4, 0), "4.0.9", True),
+        ((4, 1), "4.1.4", True),
+        ((4, 1), "4.1.5", False),
+        ((4, 2), "4.2.0", False),
+    ],
+)
+def test_releases_that_lose_messages_are_named(
+    release: tuple[int, int], version: str, loses: bool
+) -> None:
+    assert any("can lose" in text for text in findings(release, version, durable=True)) == loses
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "matches"),
+    [(".*", "q", True), ("", "q", False), ("^$", "q", False), ("work", "work.queue", True),
+     ("^(a|b)$", "c", False), ("(?<unclosed", "q", True)],
+)  # fmt: skip
+def test_a_permission_is_a_pattern(pattern: str, name: str, matches: bool) -> None:
+    assert doctor._matches(pattern, name) == matches
+
+
+def window(monkeypatch: pytest.MonkeyPatch, tk: bool, display: str, platform: str) -> Any:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: object() if tk else None)
+    return list(doctor._window({"DISPLAY": display} if display else {}, platform))
+
+
+def test_what_the_window_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    (missing,) = window(monkeypatch, False, ":0", "linux")
+    assert "python3-tk" in missing.fix
+    (dark,) = window(monkeypatch, True, "", "linux")
+    assert "no display" in dark.text
+    (fine,) = window(monkeypatch, True, ":0", "linux")
+    assert fine.level == "ok"
+
+
+def test_windows_is_told_how_to_run_scripts(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = window(monkeypatch, True, "", "win32")
+    assert "-ExecutionPolicy Bypass" in found[-1].fix
+    assert "RemoteSigned" in found[-1].fix
+
+
+def test_an_error_becomes_a_finding_with_its_fix() -> None:
+    found = doctor._failed("reachable", BrokerUnreachable("Nobody answers; start one."))
+    assert (found.text, found.fix) == ("Nobody answers", "start one")
