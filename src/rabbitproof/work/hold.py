@@ -37,7 +37,7 @@ of a classic queue were read in 5.2 s with 10,000 each and in 8.9 s with 65,535 
 _MOST_CHANNELS: Final = 1_000
 """More messages each before there are more: a connection has 2,047 channels at most."""
 _MOST_HELD: Final = 65_535
-STREAM_PREFETCH: Final = 2_000
+STREAM_PREFETCH: Final = 5_000
 _SILENCE_S: Final = 0.5
 """How long it has to be silent before that counts as the end."""
 _TICK_S: Final = 0.25
@@ -75,7 +75,7 @@ class Held:
         if not stream:
             self._hold = min(max(self._hold, self.there // _MOST_CHANNELS), _MOST_HELD)
         connection.deliver_whole()
-        if min(self._hold, self.there) >= _GATHER_FROM:
+        if stream or min(self._hold, self.there) >= _GATHER_FROM:  # a stream's count lags
             connection.gather(_GATHER_BYTES)
 
     def read(self, limit: int | None = None, *, follow: bool = False) -> Iterator[list[Delivery]]:
