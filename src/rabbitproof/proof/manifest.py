@@ -163,7 +163,7 @@ def read(folder: Path) -> Manifest | None:
                 f"up to {FORMAT}; install a newer rabbitproof."
             )
         return _manifest(found)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         raise LedgerFailed(
             f"{name} is no manifest of a run; copy it again, or move it away to judge without it."
         ) from None
@@ -178,6 +178,7 @@ def _manifest(found: dict[str, Any]) -> Manifest:
         for name, kind in (("left", int), ("drained", bool), ("dropped", dict)):
             if not isinstance(queue.get(name), kind | None):
                 raise TypeError(name)
+        drops(queue, found["run"])  # to see that it can be read
     for claim in found["claims"]:
         if not isinstance(claim["text"], str) or not isinstance(claim["held"], bool):
             raise TypeError("no claim")

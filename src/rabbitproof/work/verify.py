@@ -172,7 +172,6 @@ def _topology(producers: Sequence[Record], manifest: Manifest | None) -> dict[st
         return {
             logical: _Queue(queue["name"], queue["kind"], clusters, vhosts)
             for logical, queue in manifest.queues.items()
-            if queue.get("judged", True)
         }
     found: dict[str, _Queue] = {}
     for one in producers:

@@ -375,6 +375,17 @@ def test_dropped_messages_of_a_manifest_are_in_the_books(tmp_path: Path) -> None
     assert result.verdict.queues["logical"].dropped == {"expired": 2}
 
 
+def test_a_queue_that_nobody_read_is_judged_with_a_manifest_too(tmp_path: Path) -> None:
+    produced(tmp_path)
+    consumed(tmp_path)
+    spare = {"name": "spare", "kind": "classic", "judged": False, "left": 7, "drained": False}
+    queues = manifest().queues | {"spare": spare}
+    manifests.write(tmp_path, manifest(queues=queues))
+    result = verify([tmp_path])
+    assert str(result.verdict.decision) == "FAIL"
+    assert result.verdict.queues["spare"].lost == 3
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
