@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from textual import events
+    from textual.screen import Screen
 
     from rabbitproof.snapshot import Detail
     from rabbitproof.view.cards import Line
@@ -197,6 +198,11 @@ class MonitorApp(App[int]):
         self._draw_queues()
         self._draw_status()
 
+    def _base(self) -> Screen[object] | None:
+        """Return the main screen; None before its first arrangement and after its last one."""
+        below = self.screen_stack[:1]
+        return below[0] if below and below[0].query("#status") else None
+
     def _put(self, place: str, lines: list[Line]) -> None:
         """Show lines; what stands there already is left alone, since drawing takes its time."""
         text = text_of(lines)
@@ -274,6 +280,9 @@ class MonitorApp(App[int]):
             self.exit(0)
 
     def _draw_status(self) -> None:
+        base = self._base()
+        if base is None:
+            return
         snapshot = self.picture.snapshot
         parts = []
         if self._lookout.paused:
@@ -292,8 +301,8 @@ class MonitorApp(App[int]):
                 cards.rates_note(self.picture),
             ]
         line = " · ".join(parts)
-        status = self.screen_stack[0].query_one("#status", Static)
-        wraps = self.screen_stack[0].has_class("narrow")
+        status = base.query_one("#status", Static)
+        wraps = base.has_class("narrow")
         status.update(Text(line, no_wrap=not wraps, overflow="ellipsis"), layout=False)
 
     # Keys.

@@ -282,6 +282,17 @@ def test_it_ends_at_once_with_the_right_code(key: str, code: int) -> None:
     assert (drive(steps).return_value or 0) == code
 
 
+def test_a_clock_that_ticks_when_the_screen_is_gone_draws_nothing() -> None:
+    app = MonitorApp(picture, lambda *_: None, every=3600.0)
+    app._each_second()  # there is no screen yet
+
+    async def steps(app: MonitorApp, pilot: Any) -> None:
+        await app.query_one("#status").remove()
+        app._each_second()
+
+    drive(steps)
+
+
 def test_a_bug_in_a_thread_ends_the_view_and_is_told() -> None:
     bug = ValueError("a bug")
 
