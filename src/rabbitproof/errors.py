@@ -29,6 +29,7 @@
     │   └── LedgerEmpty               ... it does not even say who wrote it
     ├── ReportFailed                a report could not be written
     ├── ExportBroken                a file is no whole export of messages
+    ├── WindowUnavailable           no Tk here, or no display
     └── BenchFailed                 a client that is compared could not be measured
 
 Rules: an error's text is a sentence, and it ends in what to do. A class's docstring is the
@@ -156,6 +157,10 @@ class ReportFailed(RabbitproofError):
 
 class ExportBroken(RabbitproofError):
     """The file is no whole export of messages; export again."""
+
+
+class WindowUnavailable(RabbitproofError):
+    """No window can be shown here; receive with `rabbitproof consume` instead."""
 
 
 class BenchFailed(RabbitproofError):

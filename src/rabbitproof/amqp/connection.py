@@ -49,7 +49,7 @@ from rabbitproof.text import safe
 from rabbitproof.tls import client_context
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
     from pamqp.base import Frame
@@ -123,6 +123,7 @@ class Connection:
         self._gather: Gather | None = None
         self._gathering = False
         """Whether the kernel has been asked to announce no less than ``_gather.least`` bytes."""
+        self._waker: tuple[socket.socket, socket.socket] | None = None
         try:
             self._open(deadline)
         except BaseException:
@@ -170,6 +171,26 @@ class Connection:
         except OSError:  # Windows
             return
         self._gather = Gather(least)
+
+    def keep_heads(self) -> None:
+        """From now on, hand on all of a delivery, its frames before the body as well."""
+        self._session.keep_heads()
+
+    def waker(self) -> Callable[[], None]:
+        """Return what another thread may call to end a ``wait`` at once; harmless at any time."""
+        if self._waker is None:
+            near, far = socket.socketpair()
+            near.settimeout(0)
+            far.settimeout(0)
+            self._selector.register(near, selectors.EVENT_READ)
+            self._waker = (near, far)
+        far = self._waker[1]
+
+        def wake() -> None:
+            with contextlib.suppress(OSError):  # closed, or woken more often than it looked
+                far.send(b"\0")
+
+        return wake
 
     def call(self, channel: int, method: Frame, timeout: float = CALL_TIMEOUT) -> Any:
         """Send a synchronous method and return the broker's answer, a pamqp frame.
@@ -360,7 +381,10 @@ class Connection:
             wait = self._before(gather, wait)
         found = self._selector.select(wait)
         readable = hidden
-        for _, ready in found:
+        for key, ready in found:
+            if key.fileobj is not self._socket:
+                self._slept_enough()
+                continue
             if ready & selectors.EVENT_WRITE:
                 self._flush()
             readable = readable or bool(ready & selectors.EVENT_READ)
@@ -374,6 +398,12 @@ class Connection:
                 f"The broker at {self._where} sent nothing for {2 * self._heart.interval} s "
                 "(missed heartbeats); check it and the network in between."
             )
+
+    def _slept_enough(self) -> None:
+        """Forget how often we were woken."""
+        if self._waker is not None:
+            with contextlib.suppress(OSError):
+                self._waker[0].recv(READ_SIZE)
 
     def _before(self, gather: Gather, wait: float) -> float:
         """Ask the kernel for more or fewer bytes at once; return how long to wait for them."""
@@ -485,6 +515,8 @@ class Connection:
             self._selector.unregister(self._socket)
         self._selector.close()
         self._socket.close()
+        for end in self._waker or ():
+            end.close()
         self._out.clear()
 
 

@@ -102,6 +102,9 @@ class Batch(NamedTuple):
     bodies: Sequence[bytes]
     host: bytes = b""
     """The header of that name, the same in all of them; empty where it is missing."""
+    heads: Sequence[bytes] = ()
+    """The method frame and the content header frame of each, as they came; empty unless the
+    reader was asked to keep them."""
 
     def part(self, start: int, end: int) -> Batch:
         """Return deliveries ``start`` up to but not including ``end`` as a batch."""
@@ -111,6 +114,7 @@ class Batch(NamedTuple):
             checksums=self.checksums[start:end],
             sent_ns=self.sent_ns[start:end],
             bodies=self.bodies[start:end],
+            heads=self.heads[start:end],
         )
 
     @property
@@ -119,16 +123,28 @@ class Batch(NamedTuple):
         return self.first_tag + len(self.message_ids) - 1
 
 
+def open_head(head: bytes) -> tuple[bytes, bytes, bytes]:
+    """Return exchange, routing key and the content header's payload of one of ``Batch.heads``."""
+    at = 12 + head[11] + 9  # frame header, class and method, consumer tag; then tag and flag
+    exchange = head[at + 1 : at + 1 + head[at]]
+    at += 1 + len(exchange)
+    routing_key = head[at + 1 : at + 1 + head[at]]
+    (method_size,) = struct.unpack_from(">I", head, 3)
+    return exchange, routing_key, head[method_size + FRAME_OVERHEAD + 7 : -1]
+
+
 class DeliveryReader:
     """Reads deliveries and remembers the layouts that it met."""
 
-    __slots__ = ("_alike", "_layouts", "_strides", "frame_max", "whole")
+    __slots__ = ("_alike", "_layouts", "_strides", "frame_max", "keep_heads", "whole")
 
     def __init__(self, frame_max: int) -> None:
         self.frame_max = frame_max
         """Bytes a frame may have, as negotiated; 0 means no limit."""
         self.whole = False
         """Hand on every message as a Delivery with all that it has, also the known ones."""
+        self.keep_heads = False
+        """Whether batches get their ``heads``: for who shows all properties of a message."""
         self._alike = _WORTH_A_TRY
         """How many deliveries in a row looked like the one after them."""
         self._layouts: dict[int, list[_Layout]] = {}
@@ -144,7 +160,7 @@ class DeliveryReader:
         what comes before such bytes is returned first.
         """
         found: list[Batch | Delivery] = []
-        columns = _Columns(found)
+        columns = _Columns(found, keep_heads=self.keep_heads)
         position, end = start, len(data)
         view = memoryview(data)
         wait = False
@@ -164,7 +180,8 @@ class DeliveryReader:
                         if self._alike >= _WORTH_A_TRY:
                             stride = self._stride(data, position, place, layout)
                             columns.flush()
-                            after = stride.read(view, position, found)
+                            head = place.body - position if self.keep_heads else 0
+                            after = stride.read(view, position, found, head)
                             # What went well is tried at once the next time.
                             went_well = after - position >= _WORTH_A_TRY * stride.size
                             self._alike = _WORTH_A_TRY if went_well else 0
@@ -371,10 +388,12 @@ def _looks_alike(data: bytes, start: int, place: _Place, end: int) -> bool:
 class _Columns:
     """Collects the general parser's deliveries into batches."""
 
-    __slots__ = ("_found", "_kind", "_rows", "_start", "_tag")
+    __slots__ = ("_found", "_heads", "_keep_heads", "_kind", "_rows", "_start", "_tag")
 
-    def __init__(self, found: list[Batch | Delivery]) -> None:
+    def __init__(self, found: list[Batch | Delivery], *, keep_heads: bool) -> None:
         self._found = found
+        self._keep_heads = keep_heads
+        self._heads: list[bytes] = []
         self._rows: list[tuple[bytes, bytes, int, bytes]] = []
         self._kind: tuple[int, bytes, int, bytes] | None = None  # channel, consumer, flag, host
         self._start = self._tag = 0
@@ -387,6 +406,8 @@ class _Columns:
             self._kind, self._start = kind, tag
         self._tag = tag
         self._rows.append((*layout.fields(data, place.header), place.content))
+        if self._keep_heads:
+            self._heads.append(data[start : place.body])
 
     def flush(self) -> None:
         if self._kind is not None and self._rows:
@@ -395,10 +416,10 @@ class _Columns:
             self._found.append(
                 Batch(
                     channel, consumer_tag, self._start, bool(flag),
-                    ids, checksums, sent, bodies, host,
+                    ids, checksums, sent, bodies, host, self._heads,
                 )
             )  # fmt: skip
-            self._rows = []
+            self._rows, self._heads = [], []
         self._kind = None
 
 
@@ -477,8 +498,13 @@ class _Stride:
         self._host = layout.host
         self._try = _FIRST_TRY
 
-    def read(self, view: memoryview, start: int, found: list[Batch | Delivery]) -> int:
-        """Read as many as there are; return the position behind the last one."""
+    def read(
+        self, view: memoryview, start: int, found: list[Batch | Delivery], head: int = 0
+    ) -> int:
+        """Read as many as there are; return the position behind the last one.
+
+        ``head``: how many bytes of each, from its first one, are kept as they came.
+        """
         tag_at, id_at, checksum_at, sent_at, body_at = self._columns
         position, end, size = start, len(view), self.size
         while True:
@@ -502,6 +528,12 @@ class _Stride:
                         sent,
                         rows[body_at],
                         self._host,
+                        [
+                            bytes(view[at : at + head])
+                            for at in range(position, position + good * size, size)
+                        ]
+                        if head
+                        else (),
                     )
                 )
                 position += good * size

@@ -248,6 +248,10 @@ class Session:
         self.state = State.CLOSING
         self._send(0, commands.Connection.Close(200, "bye", 0, 0))
 
+    def keep_heads(self) -> None:
+        """Hand on the frames before each body as well (``Batch.heads``)."""
+        self._reader.keep_heads = True
+
     def heartbeat(self) -> None:
         """Send a sign of life (section 4.2.7)."""
         self._out.append(Heartbeat.marshal())

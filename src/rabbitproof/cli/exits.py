@@ -73,6 +73,7 @@ _EXITS: dict[type[errors.RabbitproofError], Exit] = {
     errors.NodeError: Exit.UNREACHABLE,
     errors.LedgerFailed: Exit.UNKNOWN,
     errors.ReportFailed: Exit.UNKNOWN,
+    errors.WindowUnavailable: Exit.UNREACHABLE,
     errors.RabbitproofError: Exit.FAILED,
 }
 

@@ -22,6 +22,7 @@ from rabbitproof.cli.options import new_app
 COMMANDS = {
     "produce": "Send messages; count what the broker confirmed.",
     "consume": "Receive messages; count what is missing or came twice.",
+    "window": "Receive messages in a window; answer them by hand.",
     "monitor": "Watch queues, rates and consumers; say what is wrong.",
     "verify": "Judge a run again, from its ledgers alone.",
     "prove": "Run a scenario, end in a verdict over every message.",

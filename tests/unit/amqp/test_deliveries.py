@@ -546,3 +546,36 @@ def test_producers_that_take_turns_share_a_layout() -> None:
     assert len(rows(found)) == 1000
     assert len(found) < 20
     assert sum(len(kept) for kept in reader._layouts.values()) == 1
+
+
+@pytest.mark.parametrize("sizes", [[5] * 40, [5, 6, 5, 6, 7] * 8, [1]])
+def test_heads_are_kept_for_who_asks_and_say_what_the_frames_say(sizes: list[int]) -> None:
+    data = b"".join(
+        part
+        for tag, size in enumerate(sizes, 1)
+        for part in delivery(
+            commands.Basic.Properties(
+                message_id=f"0a1b2c3d-4e5f-8001-8000-{tag:012x}",
+                headers={"checksum": "0" * 8, "producer_id": "alice"},
+            ),
+            b"x" * size,
+            tag=tag,
+            exchange="e" * (size % 3),
+            routing_key=f"key{size}",
+        )
+    )
+    for wanted in (True, False):
+        session = opened_session()
+        if wanted:
+            session.keep_heads()
+        batches = [event for event in session.receive(data) if isinstance(event, Batch)]
+        heads = [head for batch in batches for head in batch.heads]
+        if not wanted:
+            assert heads == []
+            continue
+        seen = [row for _, row in messages_of(data)]
+        assert [deliveries.open_head(head) for head in heads] == [
+            (row.exchange.encode(), row.routing_key.encode(), row.header) for row in seen
+        ]
+        first = batches[0]
+        assert list(first.part(0, 1).heads) == heads[:1]
