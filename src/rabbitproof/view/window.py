@@ -153,7 +153,8 @@ class Window:
         self._failure: BaseException | None = None
         self._texts: dict[str, str] = {}
         self._quiet: list[ttk.Label] = []
-        root.title(f"{safe(name, 60)}: {safe(queue, 80)}")
+        self._heading = f"{safe(name, 60)}: {safe(queue, 80)}"
+        root.title(self._heading)
         root.report_callback_exception = self._failed
         root.protocol("WM_DELETE_WINDOW", self.close)
         self._build(bound)
@@ -162,11 +163,15 @@ class Window:
 
     # --- life ---
 
-    def run(self) -> None:
-        """Show the window until it is closed. Raises what went wrong, Ctrl+C as well."""
+    def start(self) -> None:
+        """Show the window and begin to look for messages."""
         self.root.deiconify()
         self.table.tree.focus_set()
         self.root.after(TICK_MS, self._tick)
+
+    def run(self) -> None:
+        """Show the window until it is closed. Raises what went wrong, Ctrl+C as well."""
+        self.start()
         self.root.mainloop()
         with contextlib.suppress(tk.TclError):
             self.root.destroy()
@@ -385,6 +390,8 @@ class Window:
         self.filter.bind(
             "<Control-f>", lambda _: _done(lambda: self.filter.selection_range(0, "end"))
         )
+        for entry in (self.filter, self.sought):
+            entry.bind("<Control-a>", lambda e: _done(lambda: e.widget.selection_range(0, "end")))
         self.sought.bind("<Return>", lambda _: _done(lambda: self.find(-1)))
         self.sought.bind("<Shift-Return>", lambda _: _done(lambda: self.find(1)))
         for each in self._buttons.values():
@@ -491,6 +498,9 @@ class Window:
             self._texts["phase"] = link.phase
             colour = "warn" if self._paused and link.phase == "connected" else _PHASES[link.phase]
             self._link.configure(foreground=_COLOURS[self._theme][colour])
+        if self._texts.get("title") != (title := f"{self._heading} ({self._newest:,})"):
+            self._texts["title"] = title
+            self.root.title(title)
         while control.notes:
             self.say(control.notes.popleft())
         total = len(self.table.listing.numbers)
