@@ -7,14 +7,15 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from screen import Screen
 
-
-def test_without_a_display_it_says_so_in_one_sentence(shell: Any, screen: Screen) -> None:
+def test_without_a_display_it_says_so_in_one_sentence(shell: Any) -> None:
     """Exit 3, and what else could be done."""
+    pytest.importorskip("tkinter")
     environment = {k: v for k, v in shell.environment.items() if k != "DISPLAY"}
     done = replace(shell, environment=environment).run("src/consumer_gui.py")
     assert done.returncode == 3
@@ -38,11 +39,3 @@ def test_without_tkinter_it_names_what_installs_it(shell: Any, tmp_path: Path) -
     assert re.fullmatch(
         r"rabbitproof: A window needs tkinter and this Python has none; .*install.*\n", done.stderr
     )
-
-
-def test_without_a_broker_there_is_no_window(shell: Any, screen: Screen) -> None:
-    """Exit 3 before anything is shown."""
-    shell = replace(shell, environment=shell.environment | {"DISPLAY": screen.display})
-    done = shell.run("window", "--url", "amqp://127.0.0.1:1")
-    assert done.returncode == 3
-    assert done.stderr.startswith("rabbitproof: No RabbitMQ answers at 127.0.0.1:1")
