@@ -32,15 +32,16 @@ def up(
         int, typer.Option("--port", metavar="N", min=0, max=65535, help="AMQP; 0: any free port.")
     ] = 5672,
     management_port: Annotated[
-        int,
+        int | None,
         typer.Option(
             "--management-port",
             metavar="N",
             min=0,
             max=65535,
-            help="Management API and its page; 0: any free port.",
+            help="Management API and its page; 0: any free port.  [default: 15672, and any free "
+            "port with another --port]",
         ),
-    ] = 15672,
+    ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start empty: delete the data of the last time.")
     ] = False,
@@ -52,6 +53,9 @@ def up(
     """
     from rabbitproof.broker import standing  # psutil is slow to import
 
+    if management_port is None:
+        # Who asks for another port has something on the usual ones.
+        management_port = 15672 if port == 5672 else 0
     node, started = standing.up(
         amqp_port=port, management_port=management_port, fresh=fresh, note=note
     )

@@ -169,14 +169,15 @@ def _failures(
     for reason, count in queue.unhandled.items():
         if reason not in permits:
             what = "it" if count == 1 else "them"
-            out.append(f"{_went(count, reason, word)} in {name}, and nobody handled {what}.")
+            out.append(f"{_went(count, reason, word, name)}, and nobody handled {what}.")
     return out
 
 
-def _went(count: int, reason: str, word: str) -> str:
+def _went(count: int, reason: str, word: str, queue: str) -> str:
     what = f"{word} message" if count == 1 else f"{word} messages"
     how = _WENT.get(reason, "{} dropped (" + reason + ")")
-    return f"{count:,} {what} {how.format('was' if count == 1 else 'were')}"
+    place = "from" if reason == "purged" else "in"
+    return f"{count:,} {what} {how.format('was' if count == 1 else 'were')} {place} {queue}"
 
 
 def _open(name: str, queue: QueueVerdict, evidence: QueueEvidence, word: str) -> list[str]:
@@ -216,7 +217,7 @@ def _decided(queue: QueueVerdict) -> bool:
 def _notes(name: str, queue: QueueVerdict, word: str, permits: Collection[str]) -> list[str]:
     """Return what has to be said of a queue and decides nothing."""
     return [
-        f"{_went(count, reason, word)} in {name}, which this scenario permits."
+        f"{_went(count, reason, word, name)}, which this scenario permits."
         for reason, count in queue.unhandled.items()
         if reason in permits
     ]

@@ -42,7 +42,10 @@ class _Stop(KeyboardInterrupt):
 
 def main() -> None:
     """Do what the order says."""
-    order = json.loads(sys.stdin.readline())
+    line = sys.stdin.readline()
+    if not line.endswith("\n"):
+        return  # whoever started us was killed before the order was out
+    order = json.loads(line)
     signal.signal(signal.SIGTERM, _stop)
     # Ctrl+C goes to the whole group, and it is the trial that stops us.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -96,6 +96,7 @@ def gather(folders: Sequence[Path]) -> Folder:
     best: dict[object, Record] = {}
     nameless: list[str] = []
     notes: list[str] = []
+    folders = [each for folder in folders for each in _below(folder)]
     for path in records.files(folders):
         try:
             one = records.read(path)
@@ -117,6 +118,15 @@ def gather(folders: Sequence[Path]) -> Folder:
         manifests=tuple(one for one in read if one is not None),
         notes=tuple(notes),
     )
+
+
+def _below(folder: Path) -> list[Path]:
+    """Return the folders with ledgers that a folder stands for: itself, or a report's."""
+    if not any(folder.glob(f"*{records.SUFFIX}")):
+        deeper = [*folder.glob(f"*/*{records.SUFFIX}"), *folder.glob(f"*/*/*{records.SUFFIX}")]
+        if deeper:
+            return sorted({path.parent for path in deeper})
+    return [folder]
 
 
 def _who(one: Record) -> object:

@@ -120,6 +120,15 @@ def test_all_seen_is_a_pass_with_its_figures(tmp_path: Path) -> None:
     assert result.environment["rabbitmq"] == "3.10.8"
 
 
+def test_a_report_stands_for_the_ledgers_in_it(tmp_path: Path) -> None:
+    """They lie in ledgers/RUN, and the report is what people have at hand."""
+    inside = tmp_path / "ledgers" / "0a1b2c3d4e5f"
+    produced(inside)
+    consumed(inside)
+    for folder in (tmp_path, tmp_path / "ledgers"):
+        assert verify([folder]).verdict.decision == "PASS"
+
+
 def test_what_is_unseen_in_a_drained_queue_is_lost_or_taken(tmp_path: Path) -> None:
     produced(tmp_path)
     consumed(tmp_path, numbers=range(1, 10))
