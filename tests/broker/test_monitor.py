@@ -127,6 +127,7 @@ def test_a_node_shows_its_figures(eyes: Monitor) -> None:
     assert snapshot.missing == ()
 
 
+@pytest.mark.slow  # an alarm and a restart
 def test_a_memory_alarm_and_a_kill_are_told_and_survived(private_node: Node) -> None:
     drive(producer(private_node.url, 100))
     private_node.settle()

@@ -138,6 +138,7 @@ def test_the_log_is_at_hand(quiet_node: Node) -> None:
     assert len(quiet_node.log_tail(3)) == 3
 
 
+@pytest.mark.slow  # several starts of a node
 def test_a_node_can_be_killed_and_started_more_than_once(private_node: Node) -> None:
     url = private_node.url
     for body in (b"one", b"two"):

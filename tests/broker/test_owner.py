@@ -191,6 +191,7 @@ def test_a_node_whose_watchdog_was_killed_still_stops_and_starts(
     assert leftovers(cache) == []
 
 
+@pytest.mark.slow  # several starts of a node
 def test_a_node_that_is_not_owned_outlives_its_starter_and_keeps_its_data(
     cache: Path,
     owner: Callable[..., subprocess.Popen[str]],

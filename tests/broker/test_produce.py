@@ -136,17 +136,14 @@ def test_a_nacked_message_is_tried_again(vhost: Any, monkeypatch: pytest.MonkeyP
     assert rest.receipts.unique + len(taken) >= 30
 
 
-def test_a_message_refused_to_the_end_is_nacked(
-    vhost: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_message_refused_to_the_end_is_nacked(vhost: Any) -> None:
     """After the deadline a refused message keeps the outcome nacked."""
-    monkeypatch.setattr(produce, "NACK_DEADLINE_S", 0.5)
     full = {"x-max-length": 10, "x-overflow": "reject-publish"}
     with witness(vhost.url) as channel:
         channel.exchange_declare("direct.exchange", "direct", durable=True)
         channel.queue_declare("work.queue", durable=True, arguments=full)
         channel.queue_bind("work.queue", "direct.exchange", "work")
-    end = drive(producer(vhost.url, 30, declare=False))
+    end = drive(producer(vhost.url, 30, declare=False, nack_deadline_s=0.5))
     assert end.published + end.nacked == 30
     assert end.nacked > 0
     assert end.in_doubt == 0

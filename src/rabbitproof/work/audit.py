@@ -184,7 +184,7 @@ class Replayer:
     def _pump(self) -> Iterator[Progress]:
         ended = False
         while not ended or len(self._sender) or self._again:
-            ended = ended or (yield from self._fill())
+            ended = yield from self._fill()  # also at the end: what was refused is tried again
             idle = not ended and not self._sender.full and not self._again
             self._settle(0 if idle else min(_NACK_PAUSE_S, 1.0))
             yield from self._report()
@@ -195,7 +195,8 @@ class Replayer:
         now = time.monotonic()
         while self._again and self._again[0][0] <= now and not self._sender.full:
             self._send(self._again.popleft()[1])
-        if self._refusing_since is not None and not self._gave_up:
+        refused = self._refusing_since is not None and (self._again or len(self._sender))
+        if refused and not self._gave_up:
             return False  # no more of the same while it is refused
         for _ in range(_BATCH):
             if self._sender.full:

@@ -70,7 +70,7 @@ class Held:
         """Channel -> the highest tag that came on it."""
         self._current = 0
         self._look = connection.open_channel()
-        self.there = wiring.message_count(connection, self._look, queue)
+        self.there = self._count_there()
         """Messages that were ready at the start; a stream's lags."""
         if not stream:
             self._hold = min(max(self._hold, self.there // _MOST_CHANNELS), _MOST_HELD)
@@ -130,6 +130,17 @@ class Held:
         self.connection.tell(delivery.channel, commands.Basic.Ack(delivery.delivery_tag))
 
     # --- the inside ---
+
+    def _count_there(self) -> int:
+        """Count what is ready. A quorum queue says 0 for a moment after messages came back to it,
+        so one that seems empty is asked again.
+        """
+        deadline = time.monotonic() + _SILENCE_S
+        while True:
+            count = wiring.message_count(self.connection, self._look, self.queue)
+            if count or time.monotonic() >= deadline:
+                return count
+            self.connection.wait(0.05)
 
     def _subscribe(self, wanted: int | None) -> int:
         """Begin to consume on a new channel; return how many messages it takes."""
