@@ -89,7 +89,7 @@ def screen() -> Iterator[Screen]:
     """A screen for windows; skips the test where there can be none, and never in CI."""
     made, server = start()
     yield made
-    server.kill()
+    server.terminate()  # so that it takes its lock with it
     server.wait()
 
 

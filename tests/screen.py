@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import random
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -37,6 +38,14 @@ class Screen:
         )
         return done.stdout
 
+    def press(self, window: str, *keys: str) -> None:
+        """Give a window the keyboard, as a window manager would, and press keys in it."""
+        self.do("windowfocus", "--sync", window, "key", *keys)
+
+    def click(self, x: int, y: int) -> None:
+        """Click with the left button."""
+        self.do("mousemove", "--sync", str(x), str(y), "click", "1")
+
     def wait_for(self, name: str) -> str:
         """Wait until a window with such a title (a regular expression) is there; return its id."""
         found: list[str] = eventually(lambda: self.windows(name), f"a window named {name}")
@@ -65,24 +74,30 @@ def start() -> tuple[Screen, subprocess.Popen[bytes]]:
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)
+    # Left to choose a number, two servers that start at once can choose the same; a number that
+    # is named is locked.
+    for _ in range(5):
+        number = random.randrange(100, 50_000)
+        server = _serve(number)
+        if server is not None:
+            return Screen(f":{number}"), server
+    pytest.fail("Xvfb does not start")
+
+
+def _serve(number: int) -> subprocess.Popen[bytes] | None:
+    """Start a server with this number and wait until it is ready; None if the number is taken."""
     read, write = os.pipe()
     server = subprocess.Popen(
         [
-            "Xvfb",
-            "-displayfd",
-            str(write),
-            "-screen",
-            "0",
-            "1400x900x24",
-            "-nolisten",
-            "tcp",
-            "-noreset",
+            "Xvfb", f":{number}", "-displayfd", str(write), "-screen", "0", "1400x900x24",
+            "-nolisten", "tcp", "-noreset",
         ],
         pass_fds=[write],
         stderr=subprocess.DEVNULL,
-    )
+    )  # fmt: skip
     os.close(write)
-    number = os.read(read, 20).decode().strip()
-    os.close(read)
-    assert number, "Xvfb did not start"
-    return Screen(f":{number}"), server
+    with os.fdopen(read, "rb") as said:
+        if said.readline().strip():
+            return server
+    server.wait()
+    return None
