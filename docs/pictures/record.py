@@ -1,7 +1,7 @@
 """Record the pictures of the README from the real program: `make pictures`.
 
 Runs the commands as a user types them and draws what they printed, nothing else, as SVG; the report
-is photographed by a browser.
+is photographed by a browser, the window on a screen of its own.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from io import StringIO
 from pathlib import Path
 
@@ -143,8 +144,87 @@ def record_report(width: int = 1080, height: int = 1450) -> None:
         )  # fmt: skip
 
 
+def record_window(width: int = 1220, height: int = 880) -> None:
+    """Photograph the window, on a screen of its own, while somebody answers some messages."""
+    for tool, package in (("Xvfb", "xvfb"), ("xdotool", "xdotool"), ("import", "imagemagick")):
+        if shutil.which(tool) is None:
+            sys.exit(
+                f"The picture of the window needs {tool}; install it: apt-get install {package}"
+            )
+    from rabbitproof.broker.install import provide
+    from rabbitproof.broker.node import Node
+
+    display = f":{100 + os.getpid() % 50_000}"
+    read, write = os.pipe()
+    screen = subprocess.Popen(
+        [
+            "Xvfb", display, "-displayfd", str(write), "-screen", "0", f"{width}x{height}x24",
+            "-nolisten", "tcp", "-noreset",
+        ],
+        pass_fds=[write],
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    os.close(write)
+    environment = dict(os.environ, DISPLAY=display)
+    with os.fdopen(read) as said:
+        said.readline()  # it is ready
+
+    def hands(*what: str) -> str:
+        return subprocess.run(
+            ["xdotool", *what],
+            env=environment, check=True, capture_output=True, text=True, timeout=30,
+        ).stdout  # fmt: skip
+
+    with Node.start(provide(logging.info), username="guest", password="guest") as node:
+        participants = [
+            subprocess.Popen(
+                [sys.executable, "-m", "rabbitproof", *command, "--url", node.url],
+                env=environment,
+                stdout=subprocess.DEVNULL,
+            )
+            for command in (
+                [
+                    "produce",
+                    "--count",
+                    "200",
+                    "--durable",
+                    "--rate",
+                    "12",
+                    "--producer-id",
+                    "alice",
+                ],
+                ["window", "--ack", "hand"],
+            )
+        ]
+        try:
+            shown = hands(
+                "search", "--sync", "--onlyvisible", "--name", r"work\.queue \(200\)"
+            ).split()[0]
+            hands(
+                "windowfocus", "--sync", shown, "key", "End", "shift+Up", "shift+Up", "a",
+                "Up", "Up", "r", "Up", "Up", "x", "Up", "shift+Up",
+            )  # fmt: skip
+            hands("search", "--sync", "--onlyvisible", "--name", r"work\.queue \(201\)")
+            hands("key", "End", *["Up"] * 8, "shift+Up")
+            time.sleep(1)  # until the counters, four times a second, have followed
+            subprocess.run(
+                [
+                    "import", "-window", shown, "-strip", "+dither", "-colors", "255",
+                    f"PNG8:{HERE / 'window.png'}",
+                ],
+                env=environment, check=True, timeout=60,
+            )  # fmt: skip
+        finally:
+            for participant in participants:
+                participant.kill()
+                participant.wait()
+            screen.terminate()
+            screen.wait()
+
+
 if __name__ == "__main__":
     record_report()
+    record_window()
     record_monitor()
     for picture, commands in PICTURES.items():
         record(picture, commands)
