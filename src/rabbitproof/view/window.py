@@ -190,7 +190,7 @@ class Window:
 
     def _build(self, bound: str) -> None:
         root = self.root
-        outer = ttk.Frame(root, padding=12)
+        outer = ttk.Frame(root, padding=round(12 * self._scale))
         outer.pack(fill="both", expand=True)
         outer.columnconfigure(0, weight=1)
         outer.rowconfigure(4, weight=1)
@@ -216,7 +216,7 @@ class Window:
             value.pack(anchor="w")
             self._values[key] = value
             boxes.append(box)
-        _flow(self._counters, boxes, 18)
+        _flow(self._counters, boxes, round(18 * self._scale))
 
         buttons = ttk.Frame(outer)
         buttons.grid(row=2, column=0, sticky="ew", pady=4)
@@ -239,18 +239,18 @@ class Window:
         button("all", "Save all  ^⇧S", lambda: self.save(everything=True))
         button("theme", "Dark  ^T", self.switch_theme)
         button("help", "Keys  F1", self.help)
-        _flow(buttons, list(self._buttons.values()), 6)
+        _flow(buttons, list(self._buttons.values()), round(6 * self._scale))
 
         search = ttk.Frame(outer)
         search.grid(row=3, column=0, sticky="ew", pady=(4, 8))
+        self._listed = self._label_of(search, "")
+        self._listed.pack(side="right")
         ttk.Label(search, text="Filter ^F").pack(side="left")
         self.filter = ttk.Entry(search)
         self.filter.pack(side="left", fill="x", expand=True, padx=(6, 12))
         ttk.Label(search, text="Find ^G").pack(side="left")
         self.sought = ttk.Entry(search, width=18)
         self.sought.pack(side="left", padx=(6, 12))
-        self._listed = self._label_of(search, "")
-        self._listed.pack(side="left")
 
         panes = ttk.PanedWindow(outer, orient="vertical")
         panes.grid(row=4, column=0, sticky="nsew")
@@ -272,7 +272,8 @@ class Window:
         frame = ttk.Frame(parent)
         text = tk.Text(
             frame, width=20, height=10, wrap="char", state="disabled", borderwidth=0,
-            highlightthickness=1, padx=10, pady=8, takefocus=True, undo=False,
+            highlightthickness=1, padx=round(10 * self._scale), pady=round(8 * self._scale),
+            takefocus=True, undo=False,
         )  # fmt: skip
         bar = ttk.Scrollbar(frame, orient="vertical", command=text.yview)
         text.configure(yscrollcommand=bar.set)
@@ -309,6 +310,9 @@ class Window:
         title.configure(weight="bold")
         style = ttk.Style(root)
         style.configure("Treeview", rowheight=body.metrics("linespace") + round(6 * size))
+        style.configure("Treeview.Cell", padding=(round(4 * size), 0))
+        style.configure("TButton", padding=(round(8 * size), round(4 * size)))
+        style.configure("Accent.TButton", padding=(round(8 * size), round(4 * size)))
         style.map("Treeview", background=[("selected", colours["chosen"])], foreground=[])
         for label in self._quiet:
             label.configure(foreground=colours["quiet"])
@@ -339,7 +343,7 @@ class Window:
             height = min(height, root.winfo_screenheight() - 80)
             root.geometry(f"{width}x{height}")
             root.minsize(
-                min(width, round(560 * self._scale)), min(height, round(420 * self._scale))
+                min(width, round(640 * self._scale)), min(height, round(560 * self._scale))
             )
         self._texts = {k: v for k, v in self._texts.items() if k.startswith(("font ", "placed"))}
         self._dirty, self._labelled = True, 0.0
@@ -799,11 +803,11 @@ def _flow(frame: ttk.Frame, children: Sequence[tk.Widget], gap: int) -> None:
         if places != last:
             last[:] = places
             rows: dict[int, ttk.Frame] = {}
-            for child, (row, _) in zip(children, places, strict=True):
+            for child, (row, at) in zip(children, places, strict=True):
                 if row not in rows:
                     rows[row] = ttk.Frame(frame)
                 child.pack_forget()
-                child.pack(in_=rows[row], side="left", padx=(0, gap))
+                child.pack(in_=rows[row], side="left", padx=(gap if at else 0, 0))
                 child.lift()
             for old in frame.pack_slaves():
                 old.pack_forget()
