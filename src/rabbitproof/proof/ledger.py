@@ -17,7 +17,7 @@ from pyroaring import BitMap
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from rabbitproof.identity import Source
+    from rabbitproof.identity import Identity, Source
 
 
 def add(numbers: Sequence[int], to: BitMap) -> None:
@@ -317,6 +317,23 @@ class QueueReceipts:
     def add_nameless(self) -> None:
         """Count a message of ours, by its checksum header, whose id names nobody."""
         self.corrupt_nameless += 1
+
+    def note(self, identity: Identity | None, *, intact: bool, redelivered: bool) -> int:
+        """Count one message, ``intact`` if its checksum is right; 1 if it is a new one.
+
+        Without an identity, one with a right checksum is foreign: somebody made it so. With a
+        wrong one, the id was altered.
+        """
+        if identity is None:
+            if intact:
+                self.add_foreign()
+            else:
+                self.add_nameless()
+            return 1
+        receipts = self.of(identity.source)
+        if not intact:
+            return receipts.add_corrupt(identity.n)
+        return receipts.add([identity.n], redelivered=redelivered)
 
     def unite(self, others: Iterable[QueueReceipts]) -> None:
         """Add what other consumers of the same queue received."""

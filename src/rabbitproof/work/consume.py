@@ -458,18 +458,8 @@ class Consumer:
         self, message_id: bytes, *, intact: bool, redelivered: bool, sent: tuple[int, bytes]
     ) -> int:
         identity = identify(message_id)
-        if identity is None:
-            # With a right checksum somebody made it so; with a wrong one, the id was altered.
-            if intact:
-                self.receipts.add_foreign()
-            else:
-                self.receipts.add_nameless()
-            return 1
-        receipts = self.receipts.of(identity.source)
-        if not intact:
-            return receipts.add_corrupt(identity.n)
-        new = receipts.add([identity.n], redelivered=redelivered)
-        if new and not redelivered:
+        new = self.receipts.note(identity, intact=intact, redelivered=redelivered)
+        if identity is not None and intact and new and not redelivered:
             when, host = sent
             self._arrivals.count((when,), host)
         return new

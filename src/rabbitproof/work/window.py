@@ -304,18 +304,8 @@ class Receiver:
     def _record(self, message_id: bytes, *, intact: bool, redelivered: bool) -> bool:
         """Write one message down; say whether it is one of ours."""
         identity = identify(message_id)
-        if identity is None:
-            if intact:
-                self.receipts.add_foreign()
-            else:
-                self.receipts.add_nameless()
-            return False
-        receipts = self.receipts.of(identity.source)
-        if intact:
-            receipts.add([identity.n], redelivered=redelivered)
-        else:
-            receipts.add_corrupt(identity.n)
-        return True
+        self.receipts.note(identity, intact=intact, redelivered=redelivered)
+        return identity is not None
 
     # --- answers ---
 

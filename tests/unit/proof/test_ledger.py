@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pyroaring import BitMap
 
-from rabbitproof.identity import Source
+from rabbitproof.identity import Identity, Source
 from rabbitproof.proof.ledger import Copies, Outcomes, QueueReceipts, Receipts, add
 
 if TYPE_CHECKING:
@@ -299,3 +299,17 @@ def test_a_million_in_a_row_take_no_room() -> None:
     assert len(receipts.fresh.layers) == 1
     assert len(receipts.known.serialize()) < 1000
     assert (receipts.inversions, receipts.highest) == (0, 1_000_000)
+
+
+def test_each_message_is_noted_for_what_it_is() -> None:
+    """New, again, damaged, foreign, or ours without a name."""
+    receipts = QueueReceipts()
+    ours = Identity(SOURCES[0], 7)
+    assert receipts.note(ours, intact=True, redelivered=False) == 1
+    assert receipts.note(ours, intact=True, redelivered=True) == 0
+    assert receipts.note(Identity(SOURCES[0], 8), intact=False, redelivered=False) == 1
+    assert receipts.note(None, intact=True, redelivered=False) == 1
+    assert receipts.note(None, intact=False, redelivered=False) == 1
+    assert (receipts.unique, receipts.redelivered, receipts.corrupt, receipts.foreign) == (
+        1, 1, 2, 1,
+    )  # fmt: skip
