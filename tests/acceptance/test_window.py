@@ -142,13 +142,17 @@ def test_paused_the_prefetch_fills_and_the_rest_stays(
         screen.press(shown, "p")
         drive(producer(vhost.url, 100, topology=WORK))
         eventually(lambda: ready(vhost.url, "work.queue") == 80, "the prefetch is full")
+        # It stays so, for as long as it takes a slow producer to send ten more.
+        drive(producer(vhost.url, 10, topology=WORK, rate=10))
+        assert ready(vhost.url, "work.queue") == 90
+        assert screen.windows(r"Paused: work\.queue \(0\)")
         screen.press(shown, "p")
-        screen.wait_for(r"Paused: work\.queue \(100\)")
+        screen.wait_for(r"Paused: work\.queue \(110\)")
         assert ready(vhost.url, "work.queue") == 0
         window.terminate()
         code, out, err = ended(window)
     assert code == 143, err
-    assert "unique=100" in out
+    assert "unique=110" in out
 
 
 @pytest.mark.slow
