@@ -45,5 +45,5 @@ def show_result(result: TrialResult, *, as_json: bool) -> None:
             (f" {decision} ", f"bold reverse {_COLOURS[decision]}"), " ", words.headline(result)
         )
     )
-    for line in words.details(result):
+    for line in [*words.details(result), *words.expectation(result)]:
         console.print(Text(line))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from dataclasses import replace
@@ -15,6 +14,7 @@ from rabbitproof.cli import options
 from rabbitproof.cli.connection import Flags, connection_from
 from rabbitproof.cli.exits import Exit
 from rabbitproof.cli.options import new_app
+from rabbitproof.cli.outcome import exit_of, show_result
 from rabbitproof.errors import ReportFailed
 from rabbitproof.model import Advanced, Decision, Note, Step
 from rabbitproof.text import safe
@@ -28,14 +28,8 @@ if TYPE_CHECKING:
 
 app = new_app()
 
-_EXITS = {
-    Decision.PASS: Exit.DONE,
-    Decision.FAIL: Exit.FAILED,
-    Decision.UNKNOWN: Exit.UNKNOWN,
-}
 _QUIET_S = 1.0
 """Seconds between two lines of progress at least."""
-_COLOURS = {Decision.PASS: "green", Decision.FAIL: "red", Decision.UNKNOWN: "yellow"}
 
 
 @app.command()
@@ -177,10 +171,10 @@ def prove(
     result = trial.result
     if result is None:
         raise AssertionError("a trial that ended has a result")
-    _show(result, as_json=as_json)
+    show_result(result, as_json=as_json)
     if report is not None:
         _write(report, trial, result)
-    return _EXITS[result.verdict.decision]
+    return exit_of(result)
 
 
 def _write(folder: Path, trial: Trial, result: TrialResult) -> None:
@@ -232,47 +226,6 @@ def _follow(progress: Iterator[Progress]) -> None:
                     if due and event.done != event.total and not bar.visible:
                         said = event.seconds
                         _say(f"     {lines.pace(event)}")
-
-
-def _show(result: TrialResult, *, as_json: bool) -> None:
-    from rabbitproof.view import verdict as words
-
-    if as_json:
-        print(json.dumps(words.as_object(result)))
-        return
-    from rich.console import Console
-    from rich.text import Text
-
-    decision = result.verdict.decision
-    console = Console(highlight=False, soft_wrap=True)
-    console.print()
-    console.print(
-        Text.assemble(
-            (f" {decision} ", f"bold reverse {_COLOURS[decision]}"), " ", words.headline(result)
-        )
-    )
-    for line in words.details(result):
-        console.print(Text(line))
-    for line in _expectation(result):
-        console.print(Text(line))
-
-
-def _expectation(result: TrialResult) -> list[str]:
-    """Return what there is to say of a scenario that loses by design."""
-    if not result.expected:
-        return []
-    decision = result.verdict.decision
-    if not result.surprises:
-        return [
-            "",
-            f"This scenario loses, doubles or spoils by design; {decision} was expected, and "
-            f"exactly that was found: {safe(result.expected, 500)}",
-        ]
-    return [
-        "",
-        f"This scenario was expected to end differently: {safe(result.expected, 500)}",
-        *(f"  - {safe(surprise, 500)}" for surprise in result.surprises),
-    ]
 
 
 def _list() -> Exit:

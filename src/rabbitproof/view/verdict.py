@@ -109,6 +109,23 @@ def details(result: TrialResult) -> list[str]:
     return out
 
 
+def expectation(result: TrialResult) -> list[str]:
+    """Return what there is to say of a scenario that loses by design, line by line."""
+    if not result.expected:
+        return []
+    if not result.surprises:
+        return [
+            "",
+            f"This scenario loses, doubles or spoils by design; {result.verdict.decision} was "
+            f"expected, and exactly that was found: {safe(result.expected, 500)}",
+        ]
+    return [
+        "",
+        f"This scenario was expected to end differently: {safe(result.expected, 500)}",
+        *(f"  - {safe(surprise, 500)}" for surprise in result.surprises),
+    ]
+
+
 def _where(queue: QueueVerdict) -> str:
     """Say where among the numbers the lost ones are."""
     parts = {"head": queue.lost_head, "middle": queue.lost_middle, "tail": queue.lost_tail}
