@@ -333,6 +333,57 @@ class TrialResult:
     """What was expected: queue (or nothing for the whole run), name of the count, number."""
 
 
+# --- several scenarios ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One of several scenarios, and what came of it: a result, or why there is none."""
+
+    scenario: str
+    title: str
+    seconds: float = 0.0
+    result: TrialResult | None = None
+    left_out: str | None = None
+    """Why it was not carried out. A whole sentence; nothing is proven of it then."""
+    broken: str | None = None
+    """Why it came to no verdict. A whole sentence."""
+
+    @property
+    def decision(self) -> Decision | None:
+        """Its verdict; UNKNOWN without one, None when it was left out."""
+        if self.left_out is not None:
+            return None
+        return Decision.UNKNOWN if self.result is None else self.result.verdict.decision
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """Several scenarios, carried out one after the other."""
+
+    entries: tuple[Entry, ...]
+    seconds: float
+    seed: int | None = None
+    """What their faults were drawn from; None when they happened as their files say."""
+    interrupted: bool = False
+    """Somebody ended it before its time."""
+    environment: dict[str, Any] = field(default_factory=dict)
+    """Versions, ready for JSON."""
+    started: str = ""
+    """When it began, ISO 8601 with the offset from UTC."""
+    command: str = ""
+    """What to type to repeat it; no password in it."""
+
+    @property
+    def decision(self) -> Decision:
+        """FAIL if one failed, PASS if all that were carried out passed, and there were some."""
+        found = {entry.decision for entry in self.entries} - {None}
+        if Decision.FAIL in found:
+            return Decision.FAIL
+        done = found == {Decision.PASS} and not self.interrupted
+        return Decision.PASS if done else Decision.UNKNOWN
+
+
 # --- bench ------------------------------------------------------------------------------------
 
 

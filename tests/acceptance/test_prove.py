@@ -147,6 +147,46 @@ def test_the_list_of_scenarios(shell: Any) -> None:
     assert "stress: A million messages (safe, 1,000,000 messages)" in done.stdout
 
 
+@pytest.mark.slow  # a million messages are among them
+def test_all_on_a_broker_of_somebodys(shell: Any, vhost: Any, tmp_path: Path) -> None:
+    """What breaks a broker is left out with the reason; the rest passes, with a report for each."""
+    folder = tmp_path / "report"
+    done = shell.run("prove", "--all", "--seed", "5", "--url", vhost.url, "--json",
+                     "--management-url", shell.environment["RABBITMQ_MANAGEMENT_URL"],
+                     "--report", str(folder), deadline_s=280)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["verdict"], found["seed"]) == ("PASS", 5)
+    one = {entry["scenario"]: entry for entry in found["scenarios"]}
+    assert "needs a broker of our own" in one["broker-kill"]["left_out"]
+    assert one["broker-kill"]["verdict"] is None
+    assert one["connection-cut"]["result"]["confirmed"] == 20_000
+    assert "--seed 5" in (folder / "connection-cut" / "report.html").read_text("utf-8")
+    assert (folder / "report.json").read_text("utf-8") == done.stdout
+    assert 'href="offline/report.html"' in (folder / "index.html").read_text("utf-8")
+    assert "<skipped" in (folder / "junit.xml").read_text("utf-8")
+    again = shell.run("prove", "--all", "--count", "5")
+    assert (again.returncode, again.stdout) == (2, "")
+    assert "--all and --count contradict each other" in again.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no signals for another process")
+def test_an_interrupted_run_of_all_shows_what_is_known(shell: Any, cache: Path) -> None:
+    """The table with what is over, the rest left out, 130, and nothing is left."""
+    process = shell.start("prove", "--all")
+    for line in process.stderr:
+        if "1/" in line and "PASS" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert re.search(r"^broker-kill +PASS +20,000 +0 ", out, re.MULTILINE)
+    assert re.search(r"^offline +left out", out, re.MULTILINE)
+    assert "it was interrupted" in out
+    nothing_is_left(cache)
+
+
 ENDS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -signal.SIGKILL}
 
 

@@ -14,17 +14,17 @@ from rabbitproof.model import Decision
 if TYPE_CHECKING:
     from rabbitproof.model import TrialResult
 
-_EXITS = {
+EXITS = {
     Decision.PASS: Exit.DONE,
     Decision.FAIL: Exit.FAILED,
     Decision.UNKNOWN: Exit.UNKNOWN,
 }
-_COLOURS = {Decision.PASS: "green", Decision.FAIL: "red", Decision.UNKNOWN: "yellow"}
+COLOURS = {Decision.PASS: "green", Decision.FAIL: "red", Decision.UNKNOWN: "yellow"}
 
 
 def exit_of(result: TrialResult) -> Exit:
     """Return the exit code of a verdict."""
-    return _EXITS[result.verdict.decision]
+    return EXITS[result.verdict.decision]
 
 
 def show_result(result: TrialResult, *, as_json: bool) -> None:
@@ -42,7 +42,7 @@ def show_result(result: TrialResult, *, as_json: bool) -> None:
     console.print()
     console.print(
         Text.assemble(
-            (f" {decision} ", f"bold reverse {_COLOURS[decision]}"), " ", words.headline(result)
+            (f" {decision} ", f"bold reverse {COLOURS[decision]}"), " ", words.headline(result)
         )
     )
     for line in [*words.details(result), *words.expectation(result)]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -13,36 +12,49 @@ import typer
 from rabbitproof.cli import options
 from rabbitproof.cli.connection import Flags, connection_from
 from rabbitproof.cli.exits import Exit
+from rabbitproof.cli.follow import follow, say
 from rabbitproof.cli.options import new_app
 from rabbitproof.cli.outcome import exit_of, show_result
-from rabbitproof.errors import ReportFailed
-from rabbitproof.model import Advanced, Decision, Note, Step
+from rabbitproof.errors import ReportFailed, UsageError
+from rabbitproof.model import Decision
 from rabbitproof.text import safe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Mapping, Sequence
 
     from rabbitproof.address import Address
-    from rabbitproof.model import Progress, TrialResult
+    from rabbitproof.model import TrialResult
     from rabbitproof.trial.trial import Trial
 
 app = new_app()
 
-_QUIET_S = 1.0
-"""Seconds between two lines of progress at least."""
+DEFAULT = "offline"
+MOST_SEED = 2**32 - 1
 
 
 @app.command()
 def prove(
     *,
     scenario: Annotated[
-        str,
+        str | None,
         typer.Argument(
             metavar="[SCENARIO | FILE.toml]",
-            help="Which one, see --list; or a file of your own.",
-            show_default=True,
+            help="Which one, see --list; or a file of your own.  [default: offline]",
         ),
-    ] = "offline",
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Run every safe scenario; one table at the end.")
+    ] = False,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            "--seed",
+            metavar="N",
+            min=0,
+            max=MOST_SEED,
+            help="Draw the faults from this number.  [default: as the scenario says]",
+        ),
+    ] = None,
     count: Annotated[
         int | None,
         typer.Option(
@@ -108,9 +120,22 @@ def prove(
     """
     if list_all:
         return _list()
+    if every:
+        given = {
+            "SCENARIO": scenario,
+            "--count": count,
+            "--producers": producers,
+            "--consumers": consumers,
+            "--seconds": seconds,
+            "--lazy": lazy or None,
+        }
+        return _all(
+            given, seed, queue_type, audit_type, url, management_url, report, as_json=as_json
+        )
+    scenario = scenario or DEFAULT
     from rabbitproof.cli import report as files
     from rabbitproof.identity import new_run
-    from rabbitproof.trial import faults, place
+    from rabbitproof.trial import dice, faults, place
     from rabbitproof.trial import scenario as scenarios
     from rabbitproof.trial.trial import Trial
     from rabbitproof.work import topology as wiring
@@ -124,6 +149,10 @@ def prove(
         work_type=queue_type,
         audit_type=audit_type,
     )
+    if seed is None and chosen.random is not None:
+        seed = dice.new_seed()
+    if seed is not None:
+        chosen = dice.drawn(chosen, seed)
     if report is not None:
         files.prepare(report)
     topology = chosen.wiring()
@@ -136,10 +165,12 @@ def prove(
     wiring.check(topology)
     faults.check(chosen, private=url is None)
     run = new_run()
-    _say(f"{chosen.name}: {chosen.title}. {' '.join(chosen.teaches.split())}")
+    say(f"{chosen.name}: {chosen.title}. {' '.join(chosen.teaches.split())}")
+    if seed is not None:
+        say(f"its faults are drawn from seed {seed}")
     addresses: tuple[Address, ...] = ()
     if url is None:
-        where = place.private(topology, _say)
+        where = place.private(topology, say)
     else:
         connection = connection_from(Flags(url=url, management_url=management_url), environment={})
         addresses = connection.addresses
@@ -149,7 +180,7 @@ def prove(
             connection.api.address,
             topology,
             run,
-            _say,
+            say,
         )
     command = _command(
         scenario,
@@ -161,13 +192,14 @@ def prove(
         audit_type=audit_type,
         lazy=lazy,
         seconds=seconds,
+        seed=seed,
         report=report,
     )
     with where as here:
-        _say(f"using {here.where}")
+        say(f"using {here.where}")
         ledgers = None if report is None else report / "ledgers" / run
         trial = Trial(chosen, here, run, command=command, ledgers=ledgers)
-        _follow(trial.run())
+        follow(event for event in trial.run())
     result = trial.result
     if result is None:
         raise AssertionError("a trial that ended has a result")
@@ -175,6 +207,37 @@ def prove(
     if report is not None:
         _write(report, trial, result)
     return exit_of(result)
+
+
+def _all(
+    given: Mapping[str, object],
+    seed: int | None,
+    queue_type: Literal["classic", "quorum"] | None,
+    audit_type: Literal["classic", "quorum", "stream"] | None,
+    url: str | None,
+    management_url: str | None,
+    report: Path | None,
+    *,
+    as_json: bool,
+) -> Exit:
+    """Carry out all safe scenarios."""
+    from rabbitproof.cli.suite import All, wanted
+
+    for name, value in given.items():
+        if value is not None:
+            raise UsageError(
+                f"--all and {name} contradict each other: every scenario runs as it is; leave "
+                "out one of them."
+            )
+    connection = None
+    addresses: Sequence[Address] = ()
+    if url is not None:
+        connection = connection_from(Flags(url=url, management_url=management_url), environment={})
+        addresses = connection.addresses
+    command = _command(
+        "--all", addresses, queue_type=queue_type, audit_type=audit_type, seed=seed, report=report
+    )
+    return All(command, seed, connection, report, as_json).run(wanted(seed, queue_type, audit_type))
 
 
 def _write(folder: Path, trial: Trial, result: TrialResult) -> None:
@@ -186,10 +249,10 @@ def _write(folder: Path, trial: Trial, result: TrialResult) -> None:
     except ReportFailed as error:
         if result.verdict.decision is Decision.PASS:
             raise
-        _say(str(error))
+        say(str(error))
     else:
-        _say(f"wrote {', '.join(written)} in {safe(str(folder))}")
-        _say(f"the ledgers are in {safe(str(trial.ledgers))}")
+        say(f"wrote {', '.join(written)} in {safe(str(folder))}")
+        say(f"the ledgers are in {safe(str(trial.ledgers))}")
 
 
 def _command(scenario: str, addresses: Sequence[Address], **given: object) -> str:
@@ -204,30 +267,6 @@ def _command(scenario: str, addresses: Sequence[Address], **given: object) -> st
     return shlex.join(words)
 
 
-def _follow(progress: Iterator[Progress]) -> None:
-    """Show a trial's steps and the progress of its participants: in a bar, else in lines."""
-    from rabbitproof.view import lines
-    from rabbitproof.view.bar import Bar
-
-    with Bar("[prove]") as bar:
-        said = 0.0
-        for event in progress:
-            match event:
-                case Step():
-                    bar.clear()
-                    said = 0.0
-                    _say(f"  -> {event.text}" if event.done else event.text)
-                case Note():
-                    _say(event.text)
-                case Advanced():
-                    bar.advance(event)
-                    # A line for every mark, but none that the next step says as well.
-                    due = event.mark and event.seconds >= said + _QUIET_S
-                    if due and event.done != event.total and not bar.visible:
-                        said = event.seconds
-                        _say(f"     {lines.pace(event)}")
-
-
 def _list() -> Exit:
     from rabbitproof.trial import scenario as scenarios
 
@@ -237,7 +276,3 @@ def _list() -> Exit:
         print(f"{name}: {found.title} ({kind}, {found.count:,} messages)")
         print(f"    {' '.join(found.teaches.split())}")
     return Exit.DONE
-
-
-def _say(text: str) -> None:
-    print(f"[prove] {text}", file=sys.stderr, flush=True)

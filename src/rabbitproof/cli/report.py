@@ -27,11 +27,13 @@ from rabbitproof.text import safe
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rabbitproof.model import TrialResult
+    from rabbitproof.model import Suite, TrialResult
 
 PAGE: Final = "report.html"
 OBJECT: Final = "report.json"
 JUNIT: Final = "junit.xml"
+INDEX: Final = "index.html"
+"""The page of several scenarios; each has a folder of its own beside it."""
 
 _ID: Final = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-8[0-9a-f]{3}-[0-9a-f]{12}\r?\n")
 """A line of a file with lost ids; see docs/message.md."""
@@ -53,15 +55,15 @@ def lost_file(queue: str) -> str:
     return f"lost-{plain}.txt"
 
 
-def prepare(folder: Path) -> None:
+def prepare(folder: Path, page: str = PAGE) -> None:
     """See that a report can be written there, and take an earlier one away.
 
     Errors: ``UsageError`` when the folder can't be made or written, or holds files under the
-    names of a report that are not a report's.
+    names of a report that are not a report's. ``page`` is that report's page.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        old = _earlier(folder)
+        old = _earlier(folder, page)
         with tempfile.TemporaryFile(dir=folder) as probe:
             probe.write(b"x")
         for path in old:
@@ -102,17 +104,55 @@ def write(
             with _whole(folder / name) as file:
                 file.write(text)
     except OSError as error:
-        raise ReportFailed(
-            f"The report in {safe(str(folder))} is not complete ({_why(error)}), and the verdict "
-            "stands all the same; make room there and run it again."
-        ) from None
+        raise _incomplete(folder, error) from None
     return [PAGE, OBJECT, JUNIT, *files.values()]
 
 
-def _earlier(folder: Path) -> list[Path]:
+def prepare_all(folder: Path, scenarios: Iterable[str]) -> None:
+    """Do as ``prepare`` does, for a report of several scenarios.
+
+    Errors: ``UsageError``, as there.
+    """
+    prepare(folder, INDEX)
+    for name in scenarios:
+        prepare(folder / name)
+
+
+def write_all(folder: Path, suite: Suite) -> list[str]:
+    """Write what several scenarios have in common: a page that leads to each, JSON and JUnit.
+
+    Error: ``ReportFailed``.
+    """
+    from rabbitproof.view import suite as words
+    from rabbitproof.view.junit import junit_of_all
+
+    pages = [(entry.scenario, folder / entry.scenario / PAGE) for entry in suite.entries]
+    reports = {name: f"{name}/{PAGE}" for name, path in pages if path.is_file()}
+    texts = (
+        (OBJECT, json.dumps(words.as_object(suite)) + "\n"),
+        (JUNIT, junit_of_all(suite)),
+        (INDEX, words.page(suite, reports)),
+    )
+    try:
+        for name, text in texts:
+            with _whole(folder / name) as file:
+                file.write(text)
+    except OSError as error:
+        raise _incomplete(folder, error) from None
+    return [name for name, _ in texts]
+
+
+def _incomplete(folder: Path, error: OSError) -> ReportFailed:
+    return ReportFailed(
+        f"The report in {safe(str(folder))} is not complete ({_why(error)}), and the verdict "
+        "stands all the same; make room there and run it again."
+    )
+
+
+def _earlier(folder: Path, page: str) -> list[Path]:
     """Return the files of an earlier report."""
-    fixed = [path for name in (PAGE, OBJECT, JUNIT) if os.path.lexists(path := folder / name)]
-    if fixed and not _is_ours(folder / PAGE):
+    fixed = [path for name in (page, OBJECT, JUNIT) if os.path.lexists(path := folder / name)]
+    if fixed and not _is_ours(folder / page):
         raise UsageError(
             f"{safe(str(folder))} holds {fixed[0].name}, and not from a report of ours; "
             "name another folder with --report."

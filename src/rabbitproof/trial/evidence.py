@@ -97,7 +97,9 @@ def environment(scenario: Scenario, place: Place, server: Mapping[str, Any]) -> 
             "acks": work.acks,
             "prefetch": work.prefetch,
             "window": work.window,
+            "size": work.size,
         },
+        **({} if scenario.seed is None else {"seed": scenario.seed}),
     }
 
 

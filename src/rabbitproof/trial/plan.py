@@ -24,6 +24,7 @@ ROUTING_KEY: Final = "work"
 
 Consume = Literal["after", "during", "never"]
 Acks = Literal["manual", "auto"]
+ReadAudit = Literal["after", "during"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,8 @@ class Workload:
     """Messages that a consumer may hold without having acknowledged them."""
     acks: Acks = "manual"
     """``auto``: the broker forgets a message when it has sent it, before anybody has it."""
+    audit: ReadAudit = "after"
+    """When the audit queue is read. ``during``: by a process, all the time, so it stays short."""
     pause_ms: int = 0
     """What a consumer takes for each read, as if it did something with the messages."""
 
@@ -100,6 +103,18 @@ class FaultPlan:
     queue: str = WORK
     messages: int = 1
     """How many messages it is about, for a fault that picks some."""
+    pick: float | None = None
+    """Which of several participants it is done to, as a share of their list: 0 is the first, just
+    below 1 the last. None: the one that has done most."""
+
+
+@dataclass(frozen=True, slots=True)
+class RandomPlan:
+    """Faults that a seed chooses; ``dice`` does."""
+
+    faults: int
+    """So many different ones."""
+    among: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +158,8 @@ class FaultKind:
     hits: Literal["broker", "consumer", "connection", "queue"]
     about: str
     """What is done, in plain words."""
+    lasts: tuple[float, float] = (0.0, 0.0)
+    """Between how many seconds it lasts where a seed decides."""
 
     @property
     def needs_node(self) -> bool:
@@ -151,8 +168,12 @@ class FaultKind:
 
 
 CATALOGUE: Final = {
-    "broker-kill": FaultKind("broker", "the broker is killed (SIGKILL) and started again"),
-    "broker-restart": FaultKind("broker", "the broker is stopped in good order and started again"),
+    "broker-kill": FaultKind(
+        "broker", "the broker is killed (SIGKILL) and started again", lasts=(0.0, 3.0)
+    ),
+    "broker-restart": FaultKind(
+        "broker", "the broker is stopped in good order and started again", lasts=(0.0, 3.0)
+    ),
     "consumer-kill": FaultKind("consumer", "a consumer's process is killed (SIGKILL)"),
     "connection-cut": FaultKind("connection", "the producer's connection ends without a word"),
     "queue-delete": FaultKind("queue", "a queue is deleted, then declared and bound again"),
@@ -196,6 +217,9 @@ class Scenario:
     planted: Planted | None = None
     claims: ClaimPlan = ClaimPlan()
     expect: Expectation | None = None
+    random: RandomPlan | None = None
+    seed: int | None = None
+    """What its faults were drawn from; None when they are as its file says."""
 
     @property
     def count(self) -> int:

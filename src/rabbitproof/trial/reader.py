@@ -42,6 +42,8 @@ _RANGES: Final[dict[tuple[str, str], tuple[float, float]]] = {
     ("faults", "times"): (1, 1_000),
     ("faults", "every_s"): (0, 3_600),
     ("faults", "messages"): (1, 1_000_000),
+    ("faults", "pick"): (0, 0.9999),
+    ("random", "faults"): (1, 100),
     **{
         ("planted", name): (0, 1_000_000)
         for name in ("dropped", "doubled", "swapped", "body_altered", "id_altered", "seed")
@@ -55,6 +57,12 @@ _COUNTS: Final = (
     "returned_delivered", "residue",
 )  # fmt: skip
 """The counts of a queue's verdict that an expectation may name; ``dropped.REASON`` is another."""
+
+_LISTS: Final[dict[tuple[str | int, ...], tuple[str, ...]]] = {
+    ("claims", "permits"): DROPS,
+    ("random", "among"): tuple(CATALOGUE),
+}
+"""What may stand in a list."""
 
 _NAMES: Final[dict[Any, str]] = {
     bool: "true or false",
@@ -70,7 +78,7 @@ Wrong = Callable[[tuple[str | int, ...], str, str], UsageError]
 
 
 _TABLES: Final[dict[tuple[str | int, ...], tuple[str, ...]]] = {
-    (): ("workload", "topology", "faults", "planted", "claims", "expect"),
+    (): ("workload", "topology", "faults", "random", "planted", "claims", "expect"),
     ("topology",): ("work",),
 }
 """Keys that are tables and are read by themselves."""
@@ -127,8 +135,9 @@ class Reader:
             if get_origin(kind) is Mapping and isinstance(value, dict):
                 return value
             if get_origin(kind) is tuple and isinstance(value, list):
-                if not all(one in DROPS for one in value):
-                    raise self.wrong(path, key, f"has to be a list of {', '.join(DROPS)}")
+                known = _LISTS[*path, key]
+                if not all(one in known for one in value):
+                    raise self.wrong(path, key, f"has to be a list of {', '.join(known)}")
                 return tuple(value)
             if type(value) is kind:
                 return self._in_range(path, key, value)

@@ -121,11 +121,17 @@ class Receiving:
             pause_s=work.pause_ms / 1000,
         )
 
-    def kill_one(self) -> str | None:
-        """Kill the consumer that has received most, and start another one in its place."""
+    def kill_one(self, pick: float | None = None) -> str | None:
+        """Kill a consumer and start another one in its place.
+
+        ``pick``: its share of the list of those that run; None for the one that received most.
+        """
         if self.crew is None or not self.crew.running("consumer"):
             return None
-        member = max(self.crew.running("consumer"), key=lambda one: one.done)
+        running = self.crew.running("consumer")
+        member = max(running, key=lambda one: one.done)
+        if pick is not None:
+            member = running[int(pick * len(running))]
         before = self._consumers()
         done, in_flight = member.done, member.in_flight
         self.crew.kill(member)

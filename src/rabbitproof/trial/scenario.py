@@ -22,6 +22,7 @@ from rabbitproof.trial.plan import (
     ClaimPlan,
     Planted,
     QueuePlan,
+    RandomPlan,
     Scenario,
     TopologyPlan,
     Workload,
@@ -57,6 +58,7 @@ def parse(name: str, text: str, file: str | None = None) -> Scenario:
         raise reader.wrong((), "workload", "is missing; add the table [workload] with a count")
     planted = content.get("planted")
     expect = content.get("expect")
+    drawn = content.get("random")
     scenario = Scenario(
         name=name,
         title=own.title,
@@ -68,6 +70,7 @@ def parse(name: str, text: str, file: str | None = None) -> Scenario:
         planted=None if planted is None else reader.table(("planted",), planted, Planted),
         claims=reader.table(("claims",), content.get("claims", {}), ClaimPlan),
         expect=None if expect is None else reader.expectation(expect),
+        random=None if drawn is None else reader.table(("random",), drawn, RandomPlan),
     )
     check(scenario, reader.wrong)
     return scenario
@@ -107,13 +110,20 @@ def check(scenario: Scenario, wrong: Wrong) -> None:
             raise wrong(("workload",), "count", most)
     if not scenario.safe and scenario.expect is None:
         raise wrong((), "expect", "is missing: an unsafe scenario says what is lost")
-    for at, fault in enumerate(scenario.faults):
-        hits = CATALOGUE[fault.name].hits
+    if scenario.random is not None and len(set(scenario.random.among)) < scenario.random.faults:
+        what = "has to name as many different faults as are to be drawn, or more"
+        raise wrong(("random",), "among", what)
+    named: list[tuple[tuple[str | int, ...], str, str]]
+    named = [(("faults", at), "name", plan.name) for at, plan in enumerate(scenario.faults)]
+    if scenario.random is not None:
+        named += [(("random",), "among", name) for name in scenario.random.among]
+    for table, key, name in named:
+        hits = CATALOGUE[name].hits
         if hits == "consumer" and work.consume != "during":
             what = "needs consumers that run: set workload.consume to during"
-            raise wrong(("faults", at), "name", what)
+            raise wrong(table, key, what)
         if hits == "connection" and work.producers > 1:
-            raise wrong(("faults", at), "name", "is for one producer: set workload.producers to 1")
+            raise wrong(table, key, "is for one producer: set workload.producers to 1")
 
 
 def adapted(

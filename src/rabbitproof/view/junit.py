@@ -17,7 +17,7 @@ from rabbitproof.text import safe
 from rabbitproof.view import verdict as words
 
 if TYPE_CHECKING:
-    from rabbitproof.model import QueueVerdict, TrialResult
+    from rabbitproof.model import QueueVerdict, Suite, TrialResult
 
 _NAME, _SENTENCE = 250, 1_000
 """Characters of a name and of a sentence, at most."""
@@ -63,6 +63,50 @@ def junit(result: TrialResult) -> str:
     suite.attrib |= {**counts, "skipped": "0"}
     if stamp := _timestamp(result.started):
         suite.set("timestamp", stamp)
+    return _file(suite, counts)
+
+
+def junit_of_all(suite: Suite) -> str:
+    """Return one file's text about several scenarios, a case for each.
+
+    What was left out is ``skipped``: it makes no pipeline stop, and nobody takes it for passed.
+    """
+    found = Xml.Element("testsuite", name="rabbitproof.prove.all")
+    properties = Xml.SubElement(found, "properties")
+    seed = "none" if suite.seed is None else str(suite.seed)
+    for name, value in (("verdict", str(suite.decision)), ("seed", seed)):
+        Xml.SubElement(properties, "property", name=name, value=value)
+    for entry in suite.entries:
+        case = Xml.SubElement(
+            found,
+            "testcase",
+            classname="rabbitproof.prove",
+            name=_text(entry.scenario, _NAME),
+            time=f"{entry.seconds:.3f}",
+        )
+        if entry.left_out is not None:
+            Xml.SubElement(case, "skipped", message=_text(entry.left_out, _SENTENCE))
+        elif entry.decision is not Decision.PASS:
+            reasons = [entry.broken or "It came to no verdict."]
+            if entry.result is not None:
+                reasons = [*entry.result.verdict.reasons] or [words.headline(entry.result)]
+            kind = "failure" if entry.decision is Decision.FAIL else "error"
+            told = [_text(reason, _SENTENCE) for reason in reasons[:_REASONS]]
+            made = Xml.SubElement(case, kind, message=told[0], type=str(entry.decision))
+            made.text = "\n".join(told)
+    counts = {
+        "tests": str(len(suite.entries)),
+        "failures": str(len(found.findall("testcase/failure"))),
+        "errors": str(len(found.findall("testcase/error"))),
+        "time": f"{suite.seconds:.3f}",
+    }
+    found.attrib |= {**counts, "skipped": str(len(found.findall("testcase/skipped")))}
+    if stamp := _timestamp(suite.started):
+        found.set("timestamp", stamp)
+    return _file(found, counts)
+
+
+def _file(suite: Xml.Element, counts: dict[str, str]) -> str:
     root = Xml.Element("testsuites", {"name": "rabbitproof", **counts})
     root.append(suite)
     Xml.indent(root)

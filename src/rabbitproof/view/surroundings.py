@@ -27,6 +27,7 @@ _ENVIRONMENT: Final = {
     "platform": "Machine",
     "broker": "Broker",
     "started": "Started",
+    "seed": "Faults drawn from seed",
     "count": "Messages a round",
     "body_bytes": "Bytes of a body",
     "window": "Most unconfirmed messages",

@@ -319,7 +319,12 @@ class Producer:
 
     def _fill(self, connection: Connection) -> None:
         """Publish as much as window, rate and the socket allow."""
-        while connection.backlog < _BACKLOG_BYTES and (room := self._room()):
+        while (
+            connection.backlog < _BACKLOG_BYTES
+            # What was confirmed before the end is still to be taken; `wait` raises after that.
+            and not connection.closed
+            and (room := self._room())
+        ):
             numbers, since, again = self._next(room)
             if not numbers:
                 return

@@ -539,6 +539,22 @@ def test_events_before_the_end_are_handed_out_before_the_error(
             connection.wait(0)
 
 
+@pytest.mark.parametrize("attempt", ["send", "tell", "call"])
+def test_whoever_sends_after_the_broker_closed_is_told_why(attempt: str) -> None:
+    """A confirm and the close in one breath: the next request finds the broker's reason."""
+    ending = close(320, "CONNECTION_FORCED - shutdown")
+    with connected(lambda client: client.say(ack(1) + ending)) as connection:
+        assert connection.wait(LIMIT) == [ACKED]
+        assert connection.closed
+        with pytest.raises(ConnectionLost, match="shutdown"):
+            if attempt == "send":
+                connection.send(1, b"")
+            elif attempt == "tell":
+                connection.tell(1, commands.Basic.Ack(1))
+            else:
+                connection.call(1, commands.Queue.Declare(queue="q"))
+
+
 def test_what_a_broker_said_before_it_hung_up_is_read_after_a_failed_write() -> None:
     """The last confirm and the reason, although the socket is broken already."""
     gone = threading.Event()

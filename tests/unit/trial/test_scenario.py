@@ -17,6 +17,7 @@ from rabbitproof.trial.plan import (
     FaultPlan,
     Planted,
     QueuePlan,
+    RandomPlan,
     Scenario,
     TopologyPlan,
     Workload,
@@ -238,6 +239,7 @@ def test_every_key_is_documented() -> None:
         "workload": Workload,
         "topology.work": QueuePlan,
         "faults": FaultPlan,
+        "random": RandomPlan,
         "planted": Planted,
         "claims": ClaimPlan,
     }

@@ -23,6 +23,7 @@ class Connection:
 
     frame_max = 131_072
     backlog = 0
+    closed = False
 
     def __init__(self) -> None:
         self.sent: list[bytes] = []

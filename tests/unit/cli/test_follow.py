@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rabbitproof.cli import prove
+from rabbitproof.cli.follow import follow
 from rabbitproof.model import Advanced, Note, Sample, Step
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ SAMPLE = Sample(1, "id-1", "alice", "1", "Hello World")
 
 
 def shown(events: list[object], capsys: pytest.CaptureFixture[str]) -> list[str]:
-    prove._follow(iter(events))  # type: ignore[arg-type]
+    follow(one for one in events)  # type: ignore[arg-type,misc]
     out, err = capsys.readouterr()
     assert out == ""
     return err.splitlines()

@@ -1,0 +1,230 @@
+"""``rabbitproof prove --all``: every safe scenario, one table, one exit code.
+
+Not a command of its own: ``prove`` calls it. Refuses to word the table (``view/suite``) and to
+decide what can be carried out where (``trial/suite``).
+
+Rules: what is left out is named with its reason and never counts as passed. Ctrl+C ends it with the
+table of what is known by then.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from rabbitproof.cli import report as files
+from rabbitproof.cli.exits import Exit
+from rabbitproof.cli.follow import follow, say
+from rabbitproof.cli.outcome import EXITS
+from rabbitproof.errors import ReportFailed, UsageError
+from rabbitproof.model import Decision, Entry, Suite
+from rabbitproof.text import safe
+from rabbitproof.trial import dice, suite
+from rabbitproof.trial import scenario as scenarios
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from rabbitproof.cli.connection import Connection
+    from rabbitproof.model import QueueType
+    from rabbitproof.trial.place import Place
+    from rabbitproof.trial.plan import Scenario
+    from rabbitproof.trial.suite import Carried
+
+_NOTES = 20
+"""Shown of a trial that did not pass, the last ones."""
+_WIDTH = 110
+"""Columns of the table where there is no terminal."""
+
+
+@dataclass(slots=True)
+class All:
+    """What was asked for, and what came of it so far."""
+
+    command: str
+    seed: int | None = None
+    theirs: Connection | None = None
+    """The broker that --url names; None for private nodes."""
+    report: Path | None = None
+    as_json: bool = False
+    entries: list[Entry] = field(default_factory=list)
+    _began: float = 0.0
+    _started: str = ""
+
+    def run(self, wanted: Sequence[Scenario | Entry]) -> Exit:
+        """Carry out all of them, show the table, return the exit code."""
+        self._began = time.monotonic()
+        self._started = datetime.now().astimezone().isoformat(timespec="seconds")
+        chosen = [one for one in wanted if not isinstance(one, Entry)]
+        self.entries += [one for one in wanted if isinstance(one, Entry)]
+        if self.report is not None:
+            files.prepare_all(self.report, [one.name for one in chosen])
+        how = "as the scenarios say" if self.seed is None else f"drawn from seed {self.seed}"
+        say(f"all {len(chosen)} safe scenarios; faults {how}")
+        try:
+            self._carry_out_all(chosen)
+        except KeyboardInterrupt:
+            done = {entry.scenario for entry in self.entries}
+            why = "It was interrupted before this was over."
+            self.entries += [
+                Entry(one.name, one.title, left_out=why) for one in chosen if one.name not in done
+            ]
+            self._end(interrupted=True)
+            raise
+        return EXITS[self._end(interrupted=False).decision]
+
+    def _carry_out_all(self, chosen: Sequence[Scenario]) -> None:
+        with ExitStack() as stack:
+            venue, discard = self._venue(stack)
+            for number, scenario in enumerate(chosen, 1):
+                at = f"{number}/{len(chosen)} {scenario.name}"
+                say(f"{at}: {scenario.title}")
+                notes: list[str] = []
+                ledgers = None if self.report is None else self.report / scenario.name / "ledgers"
+                carried = follow(
+                    suite.carry_out(
+                        scenario,
+                        venue,
+                        private=self.theirs is None,
+                        command=self._command(scenario),
+                        ledgers=ledgers,
+                    ),
+                    label=at,
+                    notes=notes,
+                )
+                if carried.entry.decision is not Decision.PASS:
+                    for note in notes[-_NOTES:]:
+                        say(f"     {note}")
+                self._note(carried, at)
+                if suite.went_wrong(carried):
+                    discard()
+
+    def _venue(
+        self, stack: ExitStack
+    ) -> tuple[Callable[[Scenario, str], AbstractContextManager[Place]], Callable[[], None]]:
+        """Return what gives a place for each scenario, and what ends one that is suspect."""
+        from rabbitproof.broker.install import provide
+        from rabbitproof.trial import place
+
+        theirs = self.theirs
+        if theirs is None:
+            nodes = stack.enter_context(suite.Nodes(provide(say), say))
+            return nodes.venue, nodes.discard
+
+        def shared(scenario: Scenario, run: str) -> AbstractContextManager[Place]:
+            return place.shared(
+                theirs.addresses,
+                theirs.api.url,
+                theirs.api.address,
+                scenario.wiring(),
+                run,
+                lambda _: None,
+            )
+
+        return shared, lambda: None
+
+    def _command(self, scenario: Scenario) -> str:
+        """Return what to type to repeat this one alone."""
+        command = self.command.replace("--all", scenario.name, 1)
+        if self.seed is None and scenario.seed is not None:
+            command += f" --seed {scenario.seed}"
+        return command
+
+    def _note(self, carried: Carried, at: str) -> None:
+        """Keep what came of one, and write its report."""
+        from rabbitproof.view import suite as words
+
+        entry = carried.entry
+        if self.report is not None and entry.result is not None and carried.trial is not None:
+            try:
+                files.write(self.report / entry.scenario, entry.result, carried.trial.lost())
+            except ReportFailed as error:
+                if entry.decision is Decision.PASS:
+                    raise
+                say(str(error))
+        if entry.result is not None:
+            # What was drawn over time is in the report by now; figures alone stay here.
+            slim = replace(entry.result, series=(), curves={})
+            entry = replace(entry, result=slim)
+        self.entries.append(entry)
+        say(f"{at}: {words.said(entry)}")
+
+    def _end(self, *, interrupted: bool) -> Suite:
+        """Show all that is known."""
+        from rabbitproof.view import suite as words
+
+        found = Suite(
+            tuple(self.entries),
+            time.monotonic() - self._began,
+            self.seed,
+            interrupted,
+            _environment(self.entries),
+            self._started,
+            self.command,
+        )
+        if self.as_json:
+            print(json.dumps(words.as_object(found)), flush=True)
+        else:
+            _show(found)
+        if self.report is not None:
+            written = files.write_all(self.report, found)
+            say(f"wrote {', '.join(written)} and a folder for each in {safe(str(self.report))}")
+        return found
+
+
+def wanted(
+    seed: int | None,
+    work_type: Any,
+    audit_type: QueueType | None,
+) -> list[Scenario | Entry]:
+    """Return the safe scenarios as they were asked for; an entry where that makes no sense."""
+    out: list[Scenario | Entry] = []
+    for found in suite.safe():
+        try:
+            adapted = scenarios.adapted(found, work_type=work_type, audit_type=audit_type)
+        except UsageError as error:
+            out.append(Entry(found.name, found.title, left_out=str(error)))
+        else:
+            draw = seed
+            if draw is None and adapted.random is not None:
+                draw = dice.new_seed()  # it has no plan of its own
+            out.append(adapted if draw is None else dice.drawn(adapted, draw))
+    return out
+
+
+def _environment(entries: Sequence[Entry]) -> dict[str, Any]:
+    """Return what all of them have in common."""
+    known = next((one.result.environment for one in entries if one.result is not None), {})
+    return {"python": platform.python_version(), "platform": platform.platform()} | {
+        name: known[name] for name in ("rabbitmq", "erlang", "broker") if name in known
+    }
+
+
+def _show(found: Suite) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    from rabbitproof.cli.outcome import COLOURS
+    from rabbitproof.view import suite as words
+
+    decision = found.decision
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
+    console.print()
+    console.print(words.table(found))
+    console.print()
+    console.print(
+        Text.assemble(
+            (f" {decision} ", f"bold reverse {COLOURS[decision]}"), " ", words.headline(found)
+        )
+    )
+    for remark in words.remarks(found):
+        console.print(Text(f"  - {remark}"))
+    console.print(Text(words.surroundings(found)))

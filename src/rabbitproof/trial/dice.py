@@ -1,0 +1,132 @@
+"""Random plans that can be repeated: a scenario and a seed give the same faults every time.
+
+Pure: the seed is all the chance there is, and the same on every machine and every Python, for
+only ``Random.random`` is used, whose numbers never change (its documentation promises that).
+Moments that are shares of the messages stay shares, so a faster machine reaches them sooner: the
+plan is the same, its timing is not.
+
+Refuses to know how a fault is carried out (``faults``) and when it is due (``faults.Schedule``).
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from rabbitproof.errors import UsageError
+from rabbitproof.identity import MAX_NUMBER
+from rabbitproof.trial.plan import (
+    CATALOGUE,
+    FaultPlan,
+    RandomPlan,
+    Scenario,
+    Workload,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MOST_SEED: Final = 2**32 - 1
+
+_EARLIEST, _LATEST = 0.1, 0.8
+"""Shares of the messages between which a fault comes: something has to be before and after it."""
+_LONGER: Final = 1.5
+"""An outage lasts up to so many times what its file says, and never less: a scenario may need it
+to be longer than something else, such as a heartbeat."""
+_LARGEST: Final = 2_048
+"""Bytes of a body; larger ones are another experiment."""
+_SOAK_GAP_S: Final = (15.0, 40.0)
+"""Seconds from one fault of a soak to the next. The longest outage and the broker's return fit."""
+_SOAK_CALM_S: Final = 10.0
+"""Seconds without a fault at the beginning of a soak, and at its end."""
+
+
+def new_seed() -> int:
+    """Return a seed for somebody who did not name one."""
+    return secrets.randbelow(MOST_SEED + 1)
+
+
+def drawn(scenario: Scenario, seed: int) -> Scenario:
+    """Return the scenario with moments, lengths, victims and the size of bodies from the seed."""
+    dice = random.Random(f"{scenario.name} {seed}")
+    wanted = scenario.random
+    plans = (
+        scenario.faults + several(wanted, dice)
+        if wanted is not None
+        else tuple(_changed(plan, dice) for plan in scenario.faults)
+    )
+    work = scenario.workload
+    # Many small ones and few large ones, as it is with messages.
+    size = work.size or int(_LARGEST ** dice.random())
+    return replace(scenario, faults=plans, workload=replace(work, size=size), seed=seed)
+
+
+def several(wanted: RandomPlan, dice: random.Random) -> tuple[FaultPlan, ...]:
+    """Return so many different faults, one after the other, none in the time of another."""
+    names = _shuffled(wanted.among, dice)[: wanted.faults]
+    room = (_LATEST - _EARLIEST) / len(names)
+    return tuple(
+        FaultPlan(
+            name,
+            at_share=round(_EARLIEST + room * (at + 0.5 * dice.random()), 4),
+            lasts_s=_outage(name, dice),
+            pick=round(dice.random(), 4),
+        )
+        for at, name in enumerate(names)
+    )
+
+
+def soak(
+    minutes: float, seed: int, *, rate: float, among: Sequence[str], like: Scenario
+) -> Scenario:
+    """Return ``like`` for so many minutes, with faults at random all the time."""
+    dice = random.Random(f"soak {seed}")
+    seconds = minutes * 60.0
+    plans: list[FaultPlan] = []
+    at = _SOAK_CALM_S
+    while at < seconds - _SOAK_CALM_S:
+        # Each kind once before one comes again, in an order of its own each time.
+        for name in _shuffled(among, dice):
+            if at >= seconds - _SOAK_CALM_S:
+                break
+            lasts, pick = _outage(name, dice), round(dice.random(), 4)
+            plans.append(FaultPlan(name, at_s=round(at, 1), lasts_s=lasts, pick=pick))
+            at += lasts + _between(_SOAK_GAP_S, dice)
+    if not plans:
+        raise UsageError("--minutes is too short for a single fault; give half a minute at least.")
+    work: Workload = replace(like.workload, count=MAX_NUMBER, seconds=seconds, rate=rate)
+    return replace(like, workload=work, faults=tuple(plans), seed=seed)
+
+
+def _changed(plan: FaultPlan, dice: random.Random) -> FaultPlan:
+    """Return a fault of a file at another moment."""
+    share, at_s = plan.at_share, plan.at_s
+    moment = dice.random()
+    if share is not None and 0 < share < 1:  # these two mean before and after the messages
+        share = round(_EARLIEST + (_LATEST - _EARLIEST) * moment, 4)
+    if at_s:
+        at_s = round(at_s * (0.5 + moment), 3)
+    return replace(
+        plan,
+        at_share=share,
+        at_s=at_s,
+        lasts_s=round(plan.lasts_s * _between((1.0, _LONGER), dice), 2),
+        every_s=round(plan.every_s * _between((1.0, _LONGER), dice), 2),
+        pick=round(dice.random(), 4),
+    )
+
+
+def _outage(name: str, dice: random.Random) -> float:
+    """Return for how long a fault lasts, in seconds; 0 for one that has no length."""
+    return round(_between(CATALOGUE[name].lasts, dice), 2)
+
+
+def _between(limits: tuple[float, float], dice: random.Random) -> float:
+    low, high = limits
+    return low + (high - low) * dice.random()
+
+
+def _shuffled(names: Sequence[str], dice: random.Random) -> list[str]:
+    return [name for _, name in sorted((dice.random(), name) for name in names)]

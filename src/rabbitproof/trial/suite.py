@@ -1,0 +1,176 @@
+"""All safe scenarios, one after the other: what each promises has to hold.
+
+One private node for those that need one, each scenario in a vhost of its own; a node on which
+something went wrong is replaced. What can't be done where it was asked for is left out and says so:
+left out is never passed. A trial that takes far longer than it can is ended, and is UNKNOWN.
+
+Yields progress, prints nothing. Refuses to decide an exit code and where reports go (``cli``).
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NoReturn, Self
+
+from rabbitproof.broker.node import Node
+from rabbitproof.errors import RabbitproofError
+from rabbitproof.identity import new_run
+from rabbitproof.model import Decision, Entry
+from rabbitproof.trial import faults, place
+from rabbitproof.trial import scenario as scenarios
+from rabbitproof.trial.trial import Trial
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+    from types import FrameType
+
+    from rabbitproof.broker.install import Installation
+    from rabbitproof.model import Progress
+    from rabbitproof.trial.place import Place
+    from rabbitproof.trial.plan import Scenario
+
+_TRIAL_S: Final = 180.0
+"""For a trial beside its messages; the longest outage of a scenario is a tenth of it."""
+_SLOWEST: Final = 2_000.0
+"""Messages a second of a trial, all its phases together; no machine that passes is as slow."""
+
+Venue = "Callable[[Scenario, str], AbstractContextManager[Place]]"
+
+
+class TimeUp(KeyboardInterrupt):
+    """A trial's time is over. Whoever tidies up after Ctrl+C does the same for this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """One scenario's entry, and the trial where there was one."""
+
+    entry: Entry
+    trial: Trial | None = None
+
+
+def safe() -> list[Scenario]:
+    """Return the scenarios that promise to lose nothing."""
+    found = [scenarios.find(name) for name in scenarios.names()]
+    return [one for one in found if one.safe]
+
+
+class Nodes:
+    """Private nodes for one trial after the other. Use it as a context manager.
+
+    A node is used again as long as nothing went wrong on it.
+    """
+
+    def __init__(self, installation: Installation, note: Callable[[str], None]) -> None:
+        self._installation = installation
+        self._note = note
+        self._node: Node | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.discard()
+
+    @contextmanager
+    def venue(self, scenario: Scenario, run: str) -> Iterator[Place]:
+        """Give a vhost of its own for one trial."""
+        node = self._node
+        if node is None or node.pid is None:
+            self.discard()
+            self._note(f"starting a private RabbitMQ {self._installation.version}")
+            node = self._node = Node.start(self._installation)
+        with place.on_node(node, scenario.wiring(), run) as here:
+            yield here
+
+    def discard(self) -> None:
+        """End the node; the next trial gets another one."""
+        node, self._node = self._node, None
+        if node is not None:
+            node.stop()
+
+
+def deadline_s(scenario: Scenario) -> float:
+    """Return the seconds after which a trial of this scenario must have gone wrong."""
+    work = scenario.workload
+    sending = work.count / min(work.rate or _SLOWEST, _SLOWEST)
+    if work.seconds is not None:
+        sending = 2 * work.seconds
+    outages = sum(plan.times * (plan.lasts_s + plan.every_s) for plan in scenario.faults)
+    return _TRIAL_S + sending + 2 * outages
+
+
+def carry_out(
+    scenario: Scenario,
+    venue: Callable[[Scenario, str], AbstractContextManager[Place]],
+    *,
+    private: bool,
+    command: str = "",
+    ledgers: Path | None = None,
+) -> Generator[Progress, None, Carried]:
+    """Carry out one scenario; whatever goes wrong with it becomes its entry."""
+    began = time.monotonic()
+
+    def entry(**more: object) -> Entry:
+        seconds = round(time.monotonic() - began, 2)
+        return Entry(scenario.name, scenario.title, seconds, **more)  # type: ignore[arg-type]
+
+    why = None if private else faults.refusal(scenario)
+    if why is not None:
+        return Carried(entry(left_out=f"{why}."))
+    run = new_run()
+    most = deadline_s(scenario)
+    trial: Trial | None = None
+    try:
+        with _time_limit(most), venue(scenario, run) as here:
+            trial = Trial(
+                scenario,
+                here,
+                run,
+                command=command,
+                ledgers=None if ledgers is None else ledgers / run,
+            )
+            yield from trial.run()
+    except RabbitproofError as error:
+        return Carried(entry(broken=f"It could not be carried out: {error}"), trial)
+    except TimeUp:
+        why = f"It was not over after {most:.0f} s, its deadline, and was ended."
+        return Carried(entry(broken=why), trial)
+    return Carried(entry(result=trial.result), trial)
+
+
+def went_wrong(carried: Carried) -> bool:
+    """Tell whether the broker is not to be trusted with another trial."""
+    return carried.entry.decision in {Decision.FAIL, Decision.UNKNOWN}
+
+
+@contextmanager
+def _time_limit(seconds: float) -> Iterator[None]:
+    """Raise TimeUp in the main thread after so long, whatever it waits for.
+
+    Every wait has a deadline of its own; this is for the sum of them, and for the one that was
+    forgotten. Without signals (Windows, another thread) there are only those.
+    """
+    usable = hasattr(signal, "setitimer") and (
+        threading.current_thread() is threading.main_thread()
+    )
+    if not usable:
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, _time_up)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _time_up(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise TimeUp

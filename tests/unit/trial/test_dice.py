@@ -1,0 +1,112 @@
+"""The same seed gives the same plan, and every plan makes sense."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rabbitproof.errors import UsageError
+from rabbitproof.trial import dice, scenario
+from rabbitproof.trial.plan import CATALOGUE, FaultPlan, RandomPlan, Scenario, Workload
+
+SEEDS = st.integers(0, dice.MOST_SEED)
+SAFE = [found for name in scenario.names() if (found := scenario.find(name)).safe]
+
+
+@given(seed=SEEDS, which=st.sampled_from(SAFE))
+def test_the_same_seed_gives_the_same_plan(seed: int, which: Scenario) -> None:
+    """Whatever else was drawn meanwhile: nothing is remembered from one to the next."""
+    first = dice.drawn(which, seed)
+    random.random()
+    dice.drawn(which, seed + 1)
+    assert dice.drawn(which, seed) == first
+    assert first.seed == seed
+
+
+@given(seed=SEEDS, which=st.sampled_from(SAFE))
+def test_a_drawn_plan_stays_what_its_file_is_about(seed: int, which: Scenario) -> None:
+    """The same faults so many times, moments inside the sending, outages never shorter."""
+    drawn = dice.drawn(which, seed)
+    scenario.check(drawn, lambda _, key, what: AssertionError(f"{key} {what}"))
+    if which.random is not None:
+        return
+    assert len(drawn.faults) == len(which.faults)
+    for before, after in zip(which.faults, drawn.faults, strict=True):
+        assert (after.name, after.times) == (before.name, before.times)
+        assert after.lasts_s >= before.lasts_s
+        assert after.pick is not None
+        assert 0 <= after.pick < 1
+        if before.at_share in {None, 0.0, 1.0}:
+            assert after.at_share == before.at_share
+        else:
+            assert after.at_share is not None
+            assert 0.1 <= after.at_share <= 0.8
+        assert (after.at_s is None) == (before.at_s is None)
+    assert 0 < drawn.workload.size <= max(2_048, which.workload.size)
+    assert replace(drawn.workload, size=0) == replace(which.workload, size=0)
+
+
+@given(seed=SEEDS, faults=st.integers(1, 5))
+def test_random_faults_are_different_and_one_after_the_other(seed: int, faults: int) -> None:
+    """None of them twice, moments in order, victims and lengths inside their ranges."""
+    wanted = RandomPlan(faults, tuple(CATALOGUE)[:5])
+    plans = dice.several(wanted, random.Random(str(seed)))
+    assert len({plan.name for plan in plans}) == len(plans) == faults
+    shares = [plan.at_share or 0.0 for plan in plans]
+    assert shares == sorted(shares)
+    assert shares[0] >= 0.1
+    assert shares[-1] <= 0.8
+    for plan in plans:
+        low, high = CATALOGUE[plan.name].lasts
+        assert low <= plan.lasts_s <= high
+
+
+def test_two_seeds_give_two_plans_and_two_scenarios_do_too() -> None:
+    """Of a hundred seeds, hardly two give the same; a scenario's name is part of the seed."""
+    found = {dice.drawn(scenario.find("random"), seed).faults for seed in range(100)}
+    assert len(found) == 100
+    cut = scenario.find("connection-cut")
+    assert dice.drawn(cut, 1).faults != dice.drawn(replace(cut, name="other"), 1).faults
+
+
+def test_a_plan_is_the_same_for_ever() -> None:
+    """A seed that somebody wrote down is good next year and on another machine."""
+    plan = dice.drawn(scenario.find("connection-cut"), 7)
+    assert plan.faults == (
+        FaultPlan("connection-cut", at_share=0.3897, times=3, every_s=0.12, pick=0.8033),
+    )
+    assert plan.workload.size == 1_813
+
+
+@given(seed=SEEDS, minutes=st.floats(0.5, 240))
+def test_a_soak_has_faults_all_the_time(seed: int, minutes: float) -> None:
+    """In order, with time between them to recover, and calm at both ends."""
+    like = scenario.find("random")
+    among = ("broker-kill", "consumer-kill", "connection-cut")
+    plan = dice.soak(minutes, seed, rate=100.0, among=among, like=like)
+    assert plan == dice.soak(minutes, seed, rate=100.0, among=among, like=like)
+    moments = [fault.at_s or 0.0 for fault in plan.faults]
+    assert moments[0] == 10.0
+    assert moments[-1] < minutes * 60 - 10
+    for before, after in zip(plan.faults, plan.faults[1:], strict=False):
+        gap = (after.at_s or 0.0) - (before.at_s or 0.0) - before.lasts_s
+        assert 14.9 <= gap <= 40.1
+    if len(plan.faults) >= 3:
+        assert {fault.name for fault in plan.faults} == set(among)
+    assert plan.workload.seconds == minutes * 60
+
+
+def test_a_soak_too_short_for_a_fault_is_refused() -> None:
+    """It would prove nothing and pass."""
+    like = Scenario("soak", "", "", safe=True, workload=Workload(1))
+    with pytest.raises(UsageError, match="too short"):
+        dice.soak(0.2, 1, rate=100.0, among=("broker-kill",), like=like)
+
+
+def test_a_new_seed_fits() -> None:
+    """It can be typed again."""
+    assert all(0 <= dice.new_seed() <= dice.MOST_SEED for _ in range(100))
