@@ -9,6 +9,7 @@ import signal
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 
 from support import leftovers, nothing_is_left
@@ -206,3 +207,28 @@ def test_an_interrupted_prove_leaves_nothing(
     assert process.returncode == ENDS[number]
     assert "Traceback" not in err
     nothing_is_left(cache)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no signals for another process")
+@pytest.mark.parametrize("arguments", [("soak", "--minutes", "1"), ("--all",)])
+def test_nothing_outlives_a_killed_prove(
+    shell: Any, cache: Path, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    """Node, watchdog and every participant end, and no ledger is left in the folder for those."""
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    shell = replace(shell, environment=shell.environment | {"TMPDIR": str(temporary)})
+    process = shell.start("prove", *arguments)
+    family: list[psutil.Process] = []
+    wanted = "sending" if arguments[0] == "soak" else "2/"
+    for line in process.stderr:
+        if wanted in line:
+            family = psutil.Process(process.pid).children(recursive=True)
+            break
+    process.kill()
+    process.communicate(timeout=30)
+    assert len(family) >= (5 if arguments[0] == "soak" else 2)
+    _, alive = psutil.wait_procs(family, timeout=20)
+    assert alive == []
+    nothing_is_left(cache)
+    assert list(temporary.iterdir()) == []

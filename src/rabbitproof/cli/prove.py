@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 app = new_app()
 
 DEFAULT = "offline"
+SOAK = "soak"
 MOST_SEED = 2**32 - 1
 
 
@@ -101,6 +102,16 @@ def prove(
             help="Send for so long, instead of a number of messages.",
         ),
     ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option("--minutes", metavar="M", min=0.5, max=100_000, help="How long a soak is."),
+    ] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(
+            "--rate", metavar="N", min=1, max=100_000, help="Messages a second of a soak."
+        ),
+    ] = None,
     url: options.Url = None,
     management_url: options.ManagementUrl = None,
     report: Annotated[
@@ -128,20 +139,28 @@ def prove(
             "--consumers": consumers,
             "--seconds": seconds,
             "--lazy": lazy or None,
+            "--minutes": minutes,
+            "--rate": rate,
         }
         return _all(
             given, seed, queue_type, audit_type, url, management_url, report, as_json=as_json
         )
     scenario = scenario or DEFAULT
+    _check_soak(scenario, count=count, seconds=seconds, minutes=minutes, rate=rate)
     from rabbitproof.cli import report as files
     from rabbitproof.identity import new_run
-    from rabbitproof.trial import dice, faults, place
+    from rabbitproof.trial import dice, faults, place, soak
     from rabbitproof.trial import scenario as scenarios
     from rabbitproof.trial.trial import Trial
     from rabbitproof.work import topology as wiring
 
+    if scenario == SOAK:
+        seed = dice.new_seed() if seed is None else seed
+        found = soak.plan(minutes or 0.0, seed, private=url is None, rate=rate)
+    else:
+        found = scenarios.find(scenario)
     chosen = scenarios.adapted(
-        scenarios.find(scenario),
+        found,
         count=count,
         producers=producers,
         consumers=consumers,
@@ -151,7 +170,7 @@ def prove(
     )
     if seed is None and chosen.random is not None:
         seed = dice.new_seed()
-    if seed is not None:
+    if seed is not None and scenario != SOAK:
         chosen = dice.drawn(chosen, seed)
     if report is not None:
         files.prepare(report)
@@ -192,6 +211,8 @@ def prove(
         audit_type=audit_type,
         lazy=lazy,
         seconds=seconds,
+        minutes=minutes,
+        rate=rate,
         seed=seed,
         report=report,
     )
@@ -199,14 +220,25 @@ def prove(
         say(f"using {here.where}")
         ledgers = None if report is None else report / "ledgers" / run
         trial = Trial(chosen, here, run, command=command, ledgers=ledgers)
-        follow(event for event in trial.run())
-    result = trial.result
+        running = soak.Soak(trial) if scenario == SOAK else trial
+        follow(event for event in running.run())
+    result = running.result
     if result is None:
         raise AssertionError("a trial that ended has a result")
     show_result(result, as_json=as_json)
     if report is not None:
         _write(report, trial, result)
     return exit_of(result)
+
+
+def _check_soak(scenario: str, **given: float | None) -> None:
+    """Raise UsageError where a soak was asked for with what it has not, or the other way round."""
+    for name, value in given.items():
+        if (value is not None) and (name in {"count", "seconds"}) == (scenario == SOAK):
+            what = "lasts for --minutes" if scenario == SOAK else "is no soak"
+            raise UsageError(f"--{name} does not fit {scenario}, which {what}; leave it out.")
+    if scenario == SOAK and given["minutes"] is None:
+        raise UsageError("A soak needs to know how long it is; add --minutes 30.")
 
 
 def _all(
@@ -275,4 +307,5 @@ def _list() -> Exit:
         kind = "safe" if found.safe else "unsafe by design"
         print(f"{name}: {found.title} ({kind}, {found.count:,} messages)")
         print(f"    {' '.join(found.teaches.split())}")
+    print("soak: Faults at random, for as long as you like (safe, needs --minutes)")
     return Exit.DONE

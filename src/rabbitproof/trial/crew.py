@@ -30,7 +30,8 @@ _STOP_S: Final = 15.0
 """For a participant to end its work and its ledger."""
 _KILL_S: Final = 10.0
 
-Role = Literal["producer", "consumer"]
+Role = Literal["producer", "consumer", "auditor"]
+"""An auditor consumes as well, from the audit queue."""
 
 
 @dataclass(slots=True, eq=False)
@@ -80,6 +81,8 @@ class Crew:
 
     ledgers: Path
     members: list[Member] = field(default_factory=list)
+    temporary: bool = False
+    """The ledgers are of no use once whoever started this has gone."""
     _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
 
     def __enter__(self) -> Self:
@@ -118,6 +121,7 @@ class Crew:
             "addresses": [asdict(address) for address in addresses],
             "connection": connection,
             "ledger": str(self.ledgers),
+            "temporary": self.temporary,
             "run": run,
             "task": task,
             "pause_s": pause_s,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -46,6 +47,7 @@ def main() -> None:
     if not line.endswith("\n"):
         return  # whoever started us was killed before the order was out
     order = json.loads(line)
+    owner = os.getppid()
     signal.signal(signal.SIGTERM, _stop)
     # Ctrl+C goes to the whole group, and it is the trial that stops us.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -58,6 +60,10 @@ def main() -> None:
     except RabbitproofError as error:
         _say(error=str(error))
         sys.exit(1)
+    finally:
+        if order.get("temporary") and os.getppid() != owner:
+            # Whoever would have read the ledgers and removed them was killed.
+            shutil.rmtree(order["ledger"], ignore_errors=True)
 
 
 def _work(order: dict[str, Any], stopping: threading.Event) -> None:

@@ -7,8 +7,10 @@ carry the run's name. It removes what it made and touches nothing else.
 
 from __future__ import annotations
 
+import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rabbitproof.address import parse
@@ -48,6 +50,13 @@ class Place:
     def connect(self, name: str) -> Connection:
         """Open a connection of that name."""
         return open_connection(self.addresses, name)
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """Give a folder that is gone afterwards; on a node of ours also if we are killed."""
+        inside = None if self.node is None else self.node.directory
+        with tempfile.TemporaryDirectory(prefix="rabbitproof-", dir=inside) as folder:
+            yield Path(folder)
 
     def queue_count(self, queue: str) -> int | None:
         """Ask the Management API for a queue's messages; None when it does not know."""

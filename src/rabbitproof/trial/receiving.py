@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rabbitproof.model import Progress, Queue
-    from rabbitproof.trial.crew import Crew, Member
+    from rabbitproof.trial.crew import Crew, Member, Role
     from rabbitproof.trial.place import Place
     from rabbitproof.trial.plan import Scenario
 
@@ -73,6 +73,7 @@ class Receiving:
     """Consumers whose ledger is missing."""
     curve: tuple[tuple[float, float], ...] = ()
     _from_crew: QueueReceipts = field(default_factory=QueueReceipts)
+    _from_auditor: QueueReceipts = field(default_factory=QueueReceipts)
     _began: float = 0.0
     _last: float = 0.0
     """When a process received something last."""
@@ -95,30 +96,38 @@ class Receiving:
         self._began = time.monotonic()
         for _ in range(self.scenario.workload.consumers):
             self._start_one()
-        if self.crew is not None:
-            self.crew.await_start(self.crew.of("consumer"))
+        if self.crew is None:
+            return
+        audit = self.place.topology.audit
+        if self.scenario.workload.audit == "during" and audit is not None:
+            self._start_process("auditor", "Auditor", audit)
+        self.crew.await_start(self.crew.members)
 
     def _start_one(self) -> None:
+        number = 1 if self.crew is None else len(self.crew.of("consumer")) + 1
+        self._start_process("consumer", f"Worker-{number}", self.place.topology.work)
+
+    def _start_process(self, role: Role, name: str, queue: Queue) -> None:
         if self.crew is None:
             raise AssertionError("consumers that are processes need a crew")
         work = self.scenario.workload
-        name = f"Worker-{len(self.crew.of('consumer')) + 1}"
         task = consume.Task(
-            queue=self.place.topology.work.name,
+            queue=queue.name,
             name=name,
             prefetch=work.prefetch,
-            answer="none" if work.acks == "auto" else "ack",
+            answer="none" if work.acks == "auto" and role == "consumer" else "ack",
             progress_every=self.mark_every,
+            stream_offset="first" if queue.kind == "stream" else None,
             host=platform.node(),
         )
         self.crew.start(
-            "consumer",
+            role,
             name,
             self.place.addresses,
             run=self.run_id,
             connection=f"RabbitMQ Consumer {name} ({platform.node()})",
             task=asdict(task),
-            pause_s=work.pause_ms / 1000,
+            pause_s=work.pause_ms / 1000 if role == "consumer" else 0.0,
         )
 
     def kill_one(self, pick: float | None = None) -> str | None:
@@ -183,7 +192,23 @@ class Receiving:
             if quiet > patience or not self._ready(queue):
                 break
         self._last = since
+        yield from self._await_audit(crew)
         yield from self._gather(crew)
+
+    def _await_audit(self, crew: Crew) -> Iterator[Progress]:
+        """Let the audit queue's process come to its end, too."""
+        audit = self.place.topology.audit
+        done, since = -1, time.monotonic()
+        while audit is not None and (running := crew.running("auditor")):
+            crew.listen(_QUIET_S)
+            now = time.monotonic()
+            received = sum(one.done for one in running)
+            if received != done:
+                done, since = received, now
+            yield Advanced(done, None, mark=False)
+            empty = audit.kind != "stream" and not self._ready(audit.name)
+            if now - since > IDLE_S or (empty and now - since >= _QUIET_S):
+                return
 
     def _ready(self, queue: str) -> int:
         try:
@@ -194,11 +219,14 @@ class Receiving:
 
     def _gather(self, crew: Crew) -> Iterator[Progress]:
         """Stop the processes and read their ledgers."""
-        crew.stop("consumer")
-        for member in crew.of("consumer"):
-            receipts = yield from self._read(member)
-            if receipts is not None:
-                self._from_crew.unite([receipts])
+        ledgers: dict[Role, QueueReceipts]
+        ledgers = {"consumer": self._from_crew, "auditor": self._from_auditor}
+        for role, ledger in ledgers.items():
+            crew.stop(role)
+            for member in crew.of(role):
+                receipts = yield from self._read(member)
+                if receipts is not None:
+                    ledger.unite([receipts])
 
     def _read(self, member: Member) -> Generator[Progress, None, QueueReceipts | None]:
         if member.error is not None:
@@ -224,7 +252,8 @@ class Receiving:
         """Consume a queue to its end, here; ``watch`` is told how many were received so far."""
         is_work = queue is self.place.topology.work
         crowd = is_work and self.processes
-        consumer = self.consumer(queue, expected, crowd=crowd)
+        audited = not is_work and self.crew is not None and bool(self.crew.of("auditor"))
+        consumer = self.consumer(queue, 0 if audited else expected, crowd=crowd)
         for event in consumer.run():
             yield event
             watch(consumer.receipts.consumed)
@@ -252,6 +281,9 @@ class Receiving:
             latency = self.crew.latency("consumer")
             received.latency = latency.summary() | {"clocks": "one host", "live": True}
             self.curve = latency.curve()
+        if audited:
+            received.receipts.unite([self._from_auditor])
+            received.messages = received.receipts.consumed
         return received
 
     def consumer(self, queue: Queue, expected: int, *, crowd: bool = False) -> consume.Consumer:

@@ -11,12 +11,10 @@ to know how something is broken (``faults``, ``planted``) and how messages are s
 from __future__ import annotations
 
 import platform
-import tempfile
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from rabbitproof.model import Note, Step, TrialResult
@@ -35,10 +33,12 @@ from rabbitproof.work import topology as wiring
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
+    from pathlib import Path
 
     from rabbitproof.amqp.connection import Connection
     from rabbitproof.model import FaultRecord, Progress, Queue, Verdict
     from rabbitproof.proof.ledger import QueueReceipts
+    from rabbitproof.trial.crew import Role
     from rabbitproof.trial.place import Place
     from rabbitproof.trial.plan import FaultPlan, Scenario
 
@@ -51,6 +51,22 @@ _MARKS: Final = 10
 """How often the progress of a phase is marked."""
 _SECONDS_MARK: Final = 100_000
 """Messages between two marks where nobody knows how many there will be."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """How far a trial is."""
+
+    sent: int
+    """Messages with an answer; without confirms, sent."""
+    sent_all: bool
+    received: int
+    """By processes, from the work queue."""
+    faults: int
+    """Carried out so far."""
+    fired: int
+    last: str | None
+    """The name of the last one."""
 
 
 @dataclass(slots=True)
@@ -66,6 +82,8 @@ class Trial:
     ledgers: Path | None = None
     """Where ledgers are kept; None keeps them for as long as processes need them."""
     result: TrialResult | None = None
+    folder: Path | None = None
+    """Where the processes keep their ledgers, once there are some."""
     evidence: dict[str, QueueEvidence] = field(default_factory=dict)
     """By logical name, what was known of each queue at the end."""
     _claims: list[Claim] = field(default_factory=list)
@@ -126,6 +144,31 @@ class Trial:
             [record.name for record in self._faults if not record.fired],
         )
 
+    def state(self) -> State:
+        """Return how far it is."""
+        records = self._faults
+        return State(
+            sent=self._sending.done,
+            sent_all=self._sending.outcomes != [],
+            received=self._receiving.done,
+            faults=len(records),
+            fired=sum(record.fired for record in records),
+            last=records[-1].name if records else None,
+        )
+
+    def processes(self) -> dict[str, list[int]]:
+        """Return the process ids of all participants that run, by what they do."""
+        crew = self._receiving.crew
+        if crew is None:
+            return {}
+        names: dict[str, Role]
+        names = {"producers": "producer", "consumers": "consumer", "audit": "auditor"}
+        found = {
+            name: [member.process.pid for member in crew.running(role)]
+            for name, role in names.items()
+        }
+        return {name: pids for name, pids in found.items() if pids}
+
     # --- what faults may do: see faults.Scene ---
 
     def dropped(self, queue: str, reason: str, copies: int, evidence: str) -> None:
@@ -156,9 +199,9 @@ class Trial:
         if several or work.consume == "during" or work.acks == "auto":
             folder = ledgers
             if folder is None:
-                temporary = tempfile.TemporaryDirectory(prefix="rabbitproof-")
-                folder = Path(stack.enter_context(temporary))
-            crew = stack.enter_context(Crew(folder))
+                folder = stack.enter_context(self.place.scratch())
+            crew = stack.enter_context(Crew(folder, temporary=ledgers is None))
+            self.folder = folder
         self._sending = Sending(
             self.scenario, self.place, self.run_id, self.sender, self._mark_every, crew, ledgers
         )

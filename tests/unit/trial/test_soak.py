@@ -1,0 +1,49 @@
+"""What a soak is made of, and what it says of memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rabbitproof.trial import scenario, soak
+from rabbitproof.trial.plan import CATALOGUE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def wrong(_: tuple[str | int, ...], key: str, what: str) -> AssertionError:
+    return AssertionError(f"{key} {what}")
+
+
+@pytest.mark.parametrize("private", [True, False])
+def test_a_soak_is_a_scenario_whose_parts_fit(private: bool) -> None:
+    """On somebody's broker it breaks only what is its own."""
+    plan = soak.plan(30, 1, private=private)
+    scenario.check(plan, wrong)  # type: ignore[arg-type]  # what it makes is only raised
+    broken = {CATALOGUE[fault.name].needs_node for fault in plan.faults}
+    assert broken == ({True, False} if private else {False})
+    assert (plan.workload.audit, plan.workload.consume) == ("during", "during")
+    assert plan.workload.rate == soak.RATE
+    assert soak.plan(30, 1, private=True, rate=50).workload.rate == 50
+
+
+def test_memory_is_compared_with_what_it_was_after_the_warm_up() -> None:
+    """What it was before that says nothing; the most is that of the time after it."""
+    usage = soak.Usage()
+    usage.note(90_000_000, warm=False)
+    assert usage.told()["growth_percent"] is None
+    for size in (50_000_000, 60_000_000, 55_000_000):
+        usage.note(size, warm=True)
+    assert usage.told() == {"at_2_min": 50.0, "end": 55.0, "most": 60.0, "growth_percent": 10.0}
+
+
+def test_a_folder_inside_another_counts_once(tmp_path: Path) -> None:
+    """The ledgers are inside the node's folder."""
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    (inner / "a").write_bytes(b"x" * 100)
+    (tmp_path / "b").write_bytes(b"x" * 10)
+    assert soak._size({tmp_path, inner}) == 110
+    assert soak._size({inner}) == 100
