@@ -20,7 +20,7 @@ LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --no-emit-in
 	--custom-compile-command "make lock" pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check bench pictures lock clean
+.PHONY: help demo test test-all check bench pictures table lock clean
 
 help:  ## list these commands
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ bench: $(VENV)/.dev  ## compare with the wire ceiling and other clients (half an
 
 pictures: $(VENV)/.dev  ## record the pictures of the README from the real program
 	@$(BIN)/python docs/pictures/record.py
+
+table: $(VENV)/.dev  ## run prove --all and record its table in the README (some minutes)
+	@$(BIN)/python docs/record_table.py
 
 lock:  ## pin every version anew, from the ranges in pyproject.toml (needs uv)
 	@command -v $(UV) >/dev/null || { echo "make lock needs uv; install it: https://docs.astral.sh/uv" >&2; exit 2; }

@@ -34,6 +34,7 @@ OBJECT: Final = "report.json"
 JUNIT: Final = "junit.xml"
 INDEX: Final = "index.html"
 """The page of several scenarios; each has a folder of its own beside it."""
+TABLE: Final = "table.md"
 
 _ID: Final = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-8[0-9a-f]{3}-[0-9a-f]{12}\r?\n")
 """A line of a file with lost ids; see docs/message.md."""
@@ -131,6 +132,7 @@ def write_all(folder: Path, suite: Suite) -> list[str]:
     texts = (
         (OBJECT, json.dumps(words.as_object(suite)) + "\n"),
         (JUNIT, junit_of_all(suite)),
+        (TABLE, words.markdown(suite)),
         (INDEX, words.page(suite, reports)),
     )
     try:
@@ -151,7 +153,9 @@ def _incomplete(folder: Path, error: OSError) -> ReportFailed:
 
 def _earlier(folder: Path, page: str) -> list[Path]:
     """Return the files of an earlier report."""
-    fixed = [path for name in (page, OBJECT, JUNIT) if os.path.lexists(path := folder / name)]
+    fixed = [
+        path for name in (page, OBJECT, JUNIT, TABLE) if os.path.lexists(path := folder / name)
+    ]
     if fixed and not _is_ours(folder / page):
         raise UsageError(
             f"{safe(str(folder))} holds {fixed[0].name}, and not from a report of ours; "

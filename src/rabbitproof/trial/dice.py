@@ -37,6 +37,8 @@ _LONGER: Final = 1.5
 to be longer than something else, such as a heartbeat."""
 _LARGEST: Final = 2_048
 """Bytes of a body; larger ones are another experiment."""
+_MOST_BYTES: Final = 100_000_000
+"""Of all bodies together: a million messages stay about as small as they are."""
 _SOAK_GAP_S: Final = (15.0, 40.0)
 """Seconds from one fault of a soak to the next. The longest outage and the broker's return fit."""
 _SOAK_CALM_S: Final = 10.0
@@ -59,7 +61,7 @@ def drawn(scenario: Scenario, seed: int) -> Scenario:
     )
     work = scenario.workload
     # Many small ones and few large ones, as it is with messages.
-    size = work.size or int(_LARGEST ** dice.random())
+    size = work.size or int(min(_LARGEST, max(1, _MOST_BYTES / work.count)) ** dice.random())
     return replace(scenario, faults=plans, workload=replace(work, size=size), seed=seed)
 
 

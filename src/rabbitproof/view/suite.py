@@ -176,11 +176,12 @@ def table(suite: Suite) -> Table:
 
 
 def markdown(suite: Suite) -> str:
-    """Return the table for a README."""
+    """Return the table for a README, and below it where it comes from."""
     lines = ["| " + " | ".join(COLUMNS) + " |", "|---|---|" + "--:|" * (len(COLUMNS) - 2)]
     for entry in suite.entries:
         row = [cell.replace("|", "\\|") for cell in cells(entry)]
         lines.append("| " + " | ".join([f"`{row[0]}`", *row[1:]]) + " |")
+    lines += ["", f"{headline(suite)} {surroundings(suite)}, `{safe(suite.command, _SENTENCE)}`."]
     return "\n".join(lines) + "\n"
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from rabbitproof.cli import report
 from rabbitproof.errors import ReportFailed, UsageError
-from rabbitproof.model import Decision, QueueVerdict, TrialResult, Verdict
+from rabbitproof.model import Decision, Entry, QueueVerdict, Suite, TrialResult, Verdict
 from rabbitproof.view import verdict as words
 
 if TYPE_CHECKING:
@@ -181,3 +181,21 @@ def test_no_two_queues_share_a_file(names: set[str]) -> None:
 def test_a_plain_name_stays_readable() -> None:
     """What most queues are called."""
     assert report.lost_file("work.queue.1m") == "lost-work.queue.1m.txt"
+
+
+def test_several_scenarios_have_an_index_and_a_folder_each(tmp_path: Path) -> None:
+    """An earlier report of that kind is taken away first; somebody's file never is."""
+    entries = (Entry("offline", "A title", 1.0), Entry("stress", "B", left_out="It is long."))
+    report.prepare_all(tmp_path, ["offline"])
+    (tmp_path / "offline" / "report.html").write_text("x")
+    written = report.write_all(tmp_path, Suite(entries, 2.0))
+    assert written == ["report.json", "junit.xml", "table.md", "index.html"]
+    index = (tmp_path / "index.html").read_text("utf-8")
+    assert 'href="offline/report.html"' in index
+    assert 'href="stress/' not in index
+    (tmp_path / "offline" / "report.html").unlink()
+    report.prepare_all(tmp_path, ["offline"])
+    assert [path.name for path in tmp_path.iterdir()] == ["offline"]
+    (tmp_path / "index.html").write_text("mine")
+    with pytest.raises(UsageError, match="not from a report of ours"):
+        report.prepare_all(tmp_path, ["offline"])

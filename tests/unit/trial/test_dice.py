@@ -47,6 +47,7 @@ def test_a_drawn_plan_stays_what_its_file_is_about(seed: int, which: Scenario) -
             assert 0.1 <= after.at_share <= 0.8
         assert (after.at_s is None) == (before.at_s is None)
     assert 0 < drawn.workload.size <= max(2_048, which.workload.size)
+    assert drawn.workload.size * which.count <= 100_000_000
     assert replace(drawn.workload, size=0) == replace(which.workload, size=0)
 
 
