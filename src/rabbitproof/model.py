@@ -329,6 +329,11 @@ class TrialResult:
     """What a scenario that loses by design is expected to lose, and why; a whole sentence."""
     surprises: tuple[str, ...] = ()
     """What came out differently. Whole sentences; none when exactly the expected was found."""
+    without_service_s: float | None = None
+    """Seconds in which nothing was confirmed, gaps of half a second and more together; None where
+    nobody confirms, or where it is not known."""
+    longest_gap_s: float | None = None
+    """The longest of these seconds in one piece."""
     planted: tuple[tuple[str, str, int], ...] = ()
     """What was expected: queue (or nothing for the whole run), name of the count, number."""
 

@@ -39,6 +39,7 @@ def test_a_scenario_becomes_an_entry(venue: Any) -> None:
     assert (entry.scenario, entry.decision, entry.left_out) == ("offline", Decision.PASS, None)
     assert entry.result.verdict.confirmed == 500
     assert entry.result.environment["seed"] == 11
+    assert 0 < entry.result.longest_gap_s < 60
     assert carried.trial is not None
     assert not suite.went_wrong(carried)
 

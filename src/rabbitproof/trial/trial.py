@@ -24,8 +24,9 @@ from rabbitproof.text import safe
 from rabbitproof.trial import evidence as facts
 from rabbitproof.trial import expect, faults, planted, witness
 from rabbitproof.trial.crew import Crew
+from rabbitproof.trial.gaps import Gaps
 from rabbitproof.trial.manifest import write_manifest
-from rabbitproof.trial.plan import AUDIT, WORK
+from rabbitproof.trial.plan import AUDIT, CATALOGUE, WORK
 from rabbitproof.trial.receiving import Receiving
 from rabbitproof.trial.samples import Samples
 from rabbitproof.trial.sending import Sending
@@ -97,12 +98,14 @@ class Trial:
     _consume_s: float = 0.0
     _latency: dict[str, Any] = field(default_factory=dict)
     _server: dict[str, Any] = field(default_factory=dict)
+    _gaps: Gaps = field(init=False)
     _samples: Samples = field(init=False)
     _schedule: faults.Schedule = field(init=False)
     _sending: Sending = field(init=False)
     _receiving: Receiving = field(init=False)
 
     def __post_init__(self) -> None:
+        self._gaps = Gaps(self.scenario.workload.rate)
         self._samples = Samples(self.place)
         self._schedule = faults.Schedule(self.scenario.faults)
 
@@ -239,11 +242,13 @@ class Trial:
         name = "confirmed" if work.confirms else "sent"
         for event in sending.run():
             yield event
+            self._gaps.note(self._samples.now, sending.done)
             self._samples.take(name, sending.done)
             if receiving.crew is not None and work.consume == "during":
                 receiving.crew.listen(0)
                 self._samples.take(f"received from {WORK}", receiving.done)
             yield from self._due()
+        self._gaps.note(self._samples.now, sending.done)
         self._samples.take(name, sending.done, final=True)
         if sending.latency is not None:
             self._latency["confirm"] = sending.latency
@@ -261,7 +266,11 @@ class Trial:
             yield from self._fire(plan)
 
     def _fire(self, plan: FaultPlan) -> Iterator[Progress]:
-        record = yield from faults.fire(plan, self, self._samples.now)
+        began = self._samples.now
+        record = yield from faults.fire(plan, self, began)
+        if CATALOGUE[plan.name].hits not in {"broker", "connection"}:
+            # The broker served on; only our own producer was kept waiting.
+            self._gaps.leave_out(self._samples.now - began)
         self._faults.append(record)
 
     def _late_faults(self) -> Iterator[Progress]:
@@ -474,6 +483,7 @@ class Trial:
 
     def _result(self, verdict: Verdict, started: str) -> TrialResult:
         wanted, sending = self.scenario.expect, self._sending
+        confirms = self.scenario.workload.confirms
         found = verdict.queues
         curves = {"confirm": sending.curve, "end_to_end": self._receiving.curve}
         return TrialResult(
@@ -494,6 +504,8 @@ class Trial:
             command=self.command,
             faults=tuple(self._faults),
             series=self._samples.series(),
+            without_service_s=round(self._gaps.without_service_s, 2) if confirms else None,
+            longest_gap_s=round(self._gaps.longest_s, 2) if confirms else None,
             curves={kind: curve for kind, curve in curves.items() if curve},
             not_tested=facts.not_tested(
                 self.scenario, self.evidence, private=self.place.node is not None

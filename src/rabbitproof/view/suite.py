@@ -13,6 +13,7 @@ from rabbitproof.model import Decision
 from rabbitproof.text import safe
 from rabbitproof.view import verdict as words
 from rabbitproof.view.pages import render
+from rabbitproof.view.surroundings import when
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,21 +79,11 @@ def cells(entry: Entry) -> tuple[str, ...]:
         f"{found.lost:,}",
         f"{found.duplicates:,}",
         f"{found.in_doubt:,}",
-        _seconds(without_service(entry.result)),
-        _seconds(longest_gap(entry.result)),
+        _seconds(entry.result.without_service_s),
+        _seconds(entry.result.longest_gap_s),
         f"{found.fired}/{found.faults}" if found.faults else NONE,
         seconds,
     )
-
-
-def without_service(result: TrialResult) -> float | None:
-    """Return the seconds in which nothing was confirmed though something was to be."""
-    return getattr(result, "without_service_s", None)
-
-
-def longest_gap(result: TrialResult) -> float | None:
-    """Return the longest time, in seconds, between two confirms."""
-    return getattr(result, "longest_gap_s", None)
 
 
 def _seconds(value: float | None) -> str:
@@ -164,7 +155,7 @@ def table(suite: Suite) -> Table:
     out.add_column("scenario", overflow="fold", min_width=12)
     out.add_column("verdict", no_wrap=True)
     for name in (
-        "con-\nfirmed", "lost", "dupli-\ncates", "in\ndoubt", "no ser-\nvice", "longest\ngap",
+        "confirmed", "lost", "dupli-\ncates", "in\ndoubt", "no ser-\nvice", "longest\ngap",
         "faults", "s",
     ):  # fmt: skip
         out.add_column(name, justify="right", no_wrap=True)
@@ -230,6 +221,6 @@ def page(suite: Suite, reports: Mapping[str, str]) -> str:
         ],
         remarks=remarks(suite),
         surroundings=surroundings(suite),
-        started=safe(suite.started, _NAME),
+        started=safe(when(suite.started), _NAME),
         command=safe(suite.command, _SENTENCE),
     )

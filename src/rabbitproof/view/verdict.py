@@ -35,6 +35,8 @@ def as_object(result: TrialResult) -> dict[str, Any]:
         "queues": {name: _queue(queue) for name, queue in verdict.queues.items()},
         "claims": [{"claim": text, "held": held} for text, held in result.claims],
         "faults": [asdict(fault) for fault in result.faults],
+        "without_service_s": result.without_service_s,
+        "longest_gap_s": result.longest_gap_s,
         "publish_per_s": result.publish_per_s,
         "consume_per_s": result.consume_per_s,
         "latency_ms": {kind: result.latency.get(kind) for kind in _LATENCIES},
@@ -106,6 +108,11 @@ def details(result: TrialResult) -> list[str]:
         for kind, words in _LATENCIES.items()
         if (found := result.latency.get(kind)) is not None
     ]
+    if result.without_service_s:
+        out.append(
+            f"without service {result.without_service_s:.1f} s, the longest time without a confirm "
+            f"{result.longest_gap_s or 0.0:.1f} s"
+        )
     return out
 
 

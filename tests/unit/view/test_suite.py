@@ -46,7 +46,8 @@ def result(decision: Decision, *reasons: str, **more: Any) -> TrialResult:
 FAULTS = (FaultRecord("broker-kill", 1.0, fired=True, evidence=""),
           FaultRecord("broker-kill", 2.0, fired=False, evidence=""))  # fmt: skip
 PASSED = Entry("good", "A good one", 1.25, result(Decision.PASS))
-FAILED = Entry("bad", "A bad one", 2.0, result(Decision.FAIL, "5 are lost.", lost=5, faults=FAULTS))
+OUTAGE = {"without_service_s": 6.26, "longest_gap_s": 5.0, "faults": FAULTS}
+FAILED = Entry("bad", "A bad one", 2.0, result(Decision.FAIL, "5 are lost.", lost=5, **OUTAGE))
 OPEN = Entry("open", "Nobody knows", 3.0, result(Decision.UNKNOWN, "A fault never fired."))
 BROKEN = Entry("broken", "It broke", 4.0, broken="It was not over after 180 s.")
 LEFT = Entry("left", "Left out", left_out="It needs three nodes.")
@@ -84,7 +85,7 @@ def test_what_was_interrupted_has_not_passed() -> None:
 def test_a_row_has_the_sums_of_all_queues() -> None:
     """Lost and duplicates of both, and how many of the faults fired."""
     assert words.cells(FAILED) == (
-        "bad", "FAIL", "10", "5", "6", "4", "-", "-", "1/2", "2.0",
+        "bad", "FAIL", "10", "5", "6", "4", "6.3 s", "5.0 s", "1/2", "2.0",
     )  # fmt: skip
     assert words.cells(PASSED)[8:] == ("-", "1.2")
     assert words.cells(LEFT) == ("left", "left out", *["-"] * 8)
