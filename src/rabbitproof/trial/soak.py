@@ -54,15 +54,19 @@ def plan(minutes: float, seed: int, *, private: bool, rate: float | None = None)
 
 @dataclass(slots=True)
 class Usage:
-    """Bytes of one kind of process: after the warm-up, at the end, and at most between the two."""
+    """Bytes of one kind of process: after the warm-up, at the end of the sending, and at most.
+
+    The most is also of the time after that, in which all ledgers are read and judged.
+    """
 
     warm: int | None = None
     end: int = 0
     most: int = 0
 
-    def note(self, size: int, *, warm: bool) -> None:
+    def note(self, size: int, *, warm: bool, sending: bool = True) -> None:
         """Take a look at it into account."""
-        self.end = size
+        if sending:
+            self.end = size
         if warm:
             self.warm = size if self.warm is None else self.warm
             self.most = max(self.most, size)
@@ -117,17 +121,17 @@ class Soak:
 
     def _sum_up(self) -> Iterator[Progress]:
         """Say how much the memory grew."""
-        self.look()
+        self.look(sending=False)
         parts = [
             f"{name} {_mb(usage.warm):.1f} -> {_mb(usage.end):.1f} MB "
-            f"({100 * (usage.end / usage.warm - 1):+.0f} %)"
+            f"({100 * (usage.end / usage.warm - 1):+.0f} %, at most {_mb(usage.most):.1f})"
             for name, usage in self.memory.items()
             if usage.warm
         ]
         if parts:
-            yield Note(f"memory from minute 2 to the end: {', '.join(parts)}")
+            yield Note(f"memory from minute 2 to the end of the sending: {', '.join(parts)}")
 
-    def look(self) -> None:
+    def look(self, *, sending: bool = True) -> None:
         """Ask the system how much each process holds, and what stands on the disk."""
         warm = time.monotonic() - self._began >= WARM_S
         node = self.trial.place.node
@@ -138,9 +142,11 @@ class Soak:
             # The largest: a process that was just started has not done anything yet.
             size = max((_resident(pid) for pid in found), default=0)
             if size:
-                self.memory.setdefault(name, Usage()).note(size, warm=warm)
+                self.memory.setdefault(name, Usage()).note(size, warm=warm, sending=sending)
         folders = [self.trial.folder] if node is None else [node.directory, self.trial.folder]
-        self.disk.note(_size({path for path in folders if path is not None}), warm=warm)
+        self.disk.note(
+            _size({path for path in folders if path is not None}), warm=warm, sending=sending
+        )
 
     def line(self) -> str:
         """Say how it goes."""
