@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from rabbitproof.proof.verdict import Claim, QueueEvidence
 
 _TOLD: Final = (
-    "publish_per_s", "consume_per_s", "environment", "latency", "title", "teaches", "safe",
-    "started", "command",
+    "publish_per_s", "consume_per_s", "environment", "latency", "without_service_s",
+    "longest_gap_s", "title", "teaches", "safe", "started", "command",
 )  # fmt: skip
 """Figures of the result that no ledger has."""
 

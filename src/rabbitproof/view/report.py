@@ -202,6 +202,8 @@ def _key_figures(result: TrialResult) -> list[tuple[str, str, str]]:
         out.append(("published a second", f"{result.publish_per_s:,}", ""))
     if result.consume_per_s:
         out.append(("consumed a second", f"{result.consume_per_s:,}", ""))
+    if result.without_service_s:
+        out.append(("seconds without service", f"{result.without_service_s:,.1f}", ""))
     return out
 
 

@@ -120,16 +120,19 @@ def headline(suite: Suite) -> str:
 def remarks(suite: Suite) -> list[str]:
     """Return what has to be said below the table: why something failed or was left out."""
     out = []
+    left: dict[str, list[str]] = {}
     for entry in suite.entries:
         name = safe(entry.scenario, _NAME)
-        if entry.left_out is not None or entry.broken is not None:
-            out.append(f"{name}: {safe(entry.left_out or entry.broken or '', _SENTENCE)}")
+        if entry.left_out is not None:
+            left.setdefault(safe(entry.left_out, _SENTENCE), []).append(name)
+        elif entry.broken is not None:
+            out.append(f"{name}: {safe(entry.broken, _SENTENCE)}")
         elif entry.result is not None and entry.decision is not Decision.PASS:
             reasons = entry.result.verdict.reasons
             out += [f"{name}: {safe(reason, _SENTENCE)}" for reason in reasons[:_REASONS]]
             if len(reasons) > _REASONS:
                 out.append(f"{name}: … and {len(reasons) - _REASONS:,} more reasons.")
-    return out
+    return out + [f"{', '.join(names)}: {why}" for why, names in left.items()]
 
 
 def surroundings(suite: Suite) -> str:

@@ -433,6 +433,8 @@ _TOLD: Final[dict[str, type]] = {
     "consume_per_s": int,
     "environment": dict,
     "latency": dict,
+    "without_service_s": float,
+    "longest_gap_s": float,
     "title": str,
     "teaches": str,
     "safe": bool,

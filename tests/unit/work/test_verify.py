@@ -343,12 +343,14 @@ def manifest(**values: Any) -> Manifest:
 def test_a_manifest_names_the_queues_and_says_what_was_seen_of_them(tmp_path: Path) -> None:
     produced(tmp_path)
     consumed(tmp_path, numbers=range(1, 10), end=None)
-    manifests.write(tmp_path, manifest(result={"publish_per_s": 77, "title": "T", "safe": 3}))
+    told = {"publish_per_s": 77, "title": "T", "safe": 3, "longest_gap_s": 4.5}
+    manifests.write(tmp_path, manifest(result=told))
     result = verify([tmp_path])
     assert (str(result.verdict.decision), result.scenario) == ("FAIL", "offline")
     assert result.verdict.queues["logical"].lost == 1
     assert "kept no ledger" not in reasons(result)
     assert (result.publish_per_s, result.title, result.safe) == (77, "T", True)
+    assert (result.longest_gap_s, result.without_service_s) == (4.5, None)
 
 
 def test_a_participant_whose_ledger_is_not_there_makes_it_unknown(tmp_path: Path) -> None:
