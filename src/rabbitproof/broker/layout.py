@@ -85,10 +85,16 @@ class Identity:
     password: str
 
     @classmethod
-    def new(cls, mark: str, username: str | None, password: str | None) -> Identity:
-        """Return a new node's identity, with a random login where none is given."""
+    def new(
+        cls, mark: str, username: str | None, password: str | None, number: int | None = None
+    ) -> Identity:
+        """Return a new node's identity, with a random login where none is given.
+
+        ``number``: which node of its cluster it is.
+        """
+        which = "" if number is None else f"{number}-"
         login = cls(
-            name=f"rabbitproof-{mark[:12]}@localhost",
+            name=f"rabbitproof-{which}{mark[:12]}@localhost",
             username=username or f"rp-{secrets.token_hex(4)}",
             password=password or secrets.token_hex(16),
         )
@@ -101,6 +107,26 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
+class Membership:
+    """What the nodes of one cluster share; a node alone has none."""
+
+    names: tuple[str, ...]
+    """Of all nodes, as Erlang knows them."""
+    cookie: str
+    """With which they let each other in; kept where a node has one already."""
+
+
+NET_TICK_S = 5
+"""After so many seconds of silence (give or take a quarter) a node counts as down. RabbitMQ's own
+tests use 5; its default of 60 is for networks that stall. Less than 4 would call a busy machine a
+broken one."""
+
+ATEN_POLL_MS = 1000
+"""How often quorum queues and streams look whether the other nodes live. RabbitMQ's default of
+5000 makes the election of a new leader wait for as long."""
+
+
+@dataclass(frozen=True, slots=True)
 class Layout:
     """Where one node keeps what; every path is below ``directory``."""
 
@@ -109,6 +135,11 @@ class Layout:
     identity: Identity
     ports: Ports
     mark: str
+    membership: Membership | None = None
+
+    @property
+    def _nodes(self) -> int:
+        return len(self.membership.names) if self.membership else 1
 
     @property
     def log(self) -> Path:
@@ -176,6 +207,10 @@ class Layout:
             # The script then becomes the server instead of waiting for it: one process, one pid.
             "RUNNING_UNDER_SYSTEMD": "true",
         }
+        if self.membership is not None:
+            # For the commands as well: they are nodes, too, and have to be heard as often.
+            for name in ("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "RABBITMQ_CTL_ERL_ARGS"):
+                ours[name] += f" -kernel net_ticktime {NET_TICK_S}"
         if self.installation.erlang_root:
             ours["ERL_ROOTDIR"] = str(self.installation.erlang_root)
             ours["ERLANG_HOME"] = str(self.installation.erlang_root)
@@ -195,10 +230,11 @@ class Layout:
             (self.directory / name).mkdir(mode=0o700, parents=True, exist_ok=True)
         cookie = self._home / ".erlang.cookie"
         if not cookie.exists():
-            _write(cookie, secrets.token_hex(20), mode=0o400)
+            known = self.membership.cookie if self.membership else secrets.token_hex(20)
+            _write(cookie, known, mode=0o400)
         _write(self.directory / "rabbitmq.conf", self._configuration(settings, tls))
         _write(self.directory / "enabled_plugins", f"[{','.join(PLUGINS)}].\n")
-        _write(self.directory / "advanced.config", "[].\n")
+        _write(self.directory / "advanced.config", self._advanced())
         _write(self.directory / "rabbitmq-env.conf", "")
         # The node's name ends in @localhost, and not every machine can resolve that.
         _write(
@@ -235,7 +271,7 @@ class Layout:
             "default_pass": self.identity.password,
             "log.console": "false",
             "log.file.level": "info",
-            "vm_memory_high_watermark.absolute": str(memory_watermark()),
+            "vm_memory_high_watermark.absolute": str(memory_watermark() // self._nodes),
             "disk_free_limit.absolute": "50MB",
         }
         if tls is not None:
@@ -247,6 +283,7 @@ class Layout:
                 "ssl_options.verify": "verify_none",
                 "ssl_options.fail_if_no_peer_cert": "false",
             }
+        lines |= self._cluster_configuration()
         lines |= settings
         for name, text in lines.items():
             if "\n" in name + text:
@@ -254,8 +291,46 @@ class Layout:
         return "".join(f"{name} = {text}\n" for name, text in lines.items())
 
 
+    def _cluster_configuration(self) -> dict[str, str]:
+        if self.membership is None:
+            return {}
+        names = self.membership.names
+        return {
+            **{
+                f"cluster_formation.classic_config.nodes.{number}": name
+                for number, name in enumerate(names, start=1)
+            },
+            "cluster_formation.target_cluster_size_hint": str(len(names)),
+            **self._discovery(),
+            # The side that is in the minority must not go on with its own idea of what exists.
+            "cluster_partition_handling": "pause_minority",
+            # Each queue's leader on the node that has the fewest, not all on one.
+            "queue_leader_locator": "balanced",
+        }
+
+    def _discovery(self) -> dict[str, str]:
+        """Return how long a node looks for others that it could join.
+
+        Up to 3.13 the first of them holds a lock meanwhile, and looks in vain: the others wait for
+        that lock and join it afterwards. From 4.0 on all agree on one, and wait until it is ready.
+        """
+        if int(self.installation.version.partition(".")[0] or 0) >= 4:  # noqa: PLR2004
+            return {}
+        return {
+            "cluster_formation.discovery_retry_interval": "100",
+            "cluster_formation.discovery_retry_limit": "1",
+        }
+
+    def _advanced(self) -> str:
+        if self.membership is None:
+            return "[].\n"
+        return f"[{{aten, [{{poll_interval, {ATEN_POLL_MS}}}]}}].\n"
+
+
 def memory_watermark() -> int:
-    """Return at how many bytes the node stops publishers: 40 % of the memory, at most 2 GiB.
+    """Return at how many bytes a node stops publishers: 40 % of the memory, at most 2 GiB.
+
+    The nodes of a cluster share that.
 
     An absolute number, because RabbitMQ's own default takes 40 % of a machine that it shares.
     A container's limit counts where there is one (cgroup v2).
@@ -336,6 +411,8 @@ class State:
     ports: Ports
     pid: int
     started: float
+    names: tuple[str, ...] = ()
+    """Of all nodes of its cluster, if it is in one."""
 
     def write(self, directory: Path) -> None:
         """Write it whole or not at all; it holds the login, so only this user can read it."""
@@ -349,6 +426,7 @@ class State:
         try:
             fields = json.loads((directory / _STATE).read_text(encoding="utf-8"))
             identity, ports = Identity(**fields.pop("identity")), Ports(**fields.pop("ports"))
-            return cls(identity=identity, ports=ports, **fields)
+            names = tuple(map(str, fields.pop("names", ())))
+            return cls(identity=identity, ports=ports, names=names, **fields)
         except (OSError, ValueError, KeyError, TypeError):
             return None

@@ -32,7 +32,7 @@ import psutil
 
 from rabbitproof.broker import lease, ports, readiness, watchdog
 from rabbitproof.broker.install import Installation, cache_folder, check_path
-from rabbitproof.broker.layout import Identity, Layout, State, TlsFiles
+from rabbitproof.broker.layout import Identity, Layout, Membership, State, TlsFiles
 from rabbitproof.errors import NodeFailed
 from rabbitproof.text import safe
 
@@ -109,7 +109,7 @@ class Node:
             identity = known.identity if known else Identity.new(mark, username, password)
             node = cls(Layout(installation, place, identity, chosen, mark), owned=owned)
             try:
-                node._launch(settings or {}, tls, deadline_s)
+                node.launch(settings or {}, tls=tls, deadline_s=deadline_s)
             except NodeFailed:
                 taken = [port for port in astuple(chosen) if port and not ports.is_free(port)]
                 if not taken or attempt == _PORT_TRIES:
@@ -121,11 +121,14 @@ class Node:
     @classmethod
     def attach(cls, directory: Path) -> Node | None:
         """Return the node that an earlier ``start(owned=False)`` left running, or None."""
+        node = cls.known(directory)
+        return None if node is None or node.pid is None else node
+
+    @classmethod
+    def known(cls, directory: Path) -> Node | None:
+        """Return the node of an earlier ``start(owned=False)``, whether or not it still runs."""
         state = State.read(directory)
         if state is None:
-            return None
-        process = lease.Process(state.pid, state.started)
-        if process.find() is None:
             return None
         installation = Installation(
             Path(state.home),
@@ -135,15 +138,33 @@ class Node:
             Path(state.libraries) if state.libraries else None,
         )
         node = cls(
-            Layout(installation, directory, state.identity, state.ports, state.mark), owned=False
+            Layout(
+                installation,
+                directory,
+                state.identity,
+                state.ports,
+                state.mark,
+                Membership(state.names, "") if state.names else None,
+            ),
+            owned=False,
         )
-        node._process = process
+        node._process = lease.Process(state.pid, state.started)
         return node
 
     @property
     def pid(self) -> int | None:
         """The pid of the Erlang VM, or None while the node is down."""
         return self._process.pid if self._process and self._process.find() else None
+
+    @property
+    def port(self) -> int:
+        """Where AMQP is spoken, on 127.0.0.1."""
+        return self._layout.ports.amqp
+
+    @property
+    def name(self) -> str:
+        """The node's name, as Erlang and the Management API know it."""
+        return self._layout.identity.name
 
     @property
     def mark(self) -> str:
@@ -180,6 +201,10 @@ class Node:
                 self._wait_gone(deadline_s)
         finally:
             self._clean_up()
+
+    def give_up(self) -> None:
+        """End its processes at once, so that whoever waits for it elsewhere fails; see ``stop``."""
+        watchdog.end_processes(self._layout.mark)
 
     def kill(self) -> None:
         """Kill the Erlang VM at once, as a power cut of the process; the data stay."""
@@ -276,8 +301,17 @@ class Node:
         """Return the last ``n`` lines of the node's log, made safe to show."""
         return readiness.log_tail(self._layout.log, n)
 
-    def _launch(self, settings: Mapping[str, str], tls: TlsFiles | None, deadline_s: float) -> None:
-        """Do everything from nothing to ready; undo all of it when it fails."""
+    def launch(
+        self,
+        settings: Mapping[str, str],
+        *,
+        tls: TlsFiles | None = None,
+        deadline_s: float = 60.0,
+    ) -> None:
+        """Do everything from nothing to ready; undo all of it when it fails.
+
+        ``start`` does this, and ``Cluster.start`` for several nodes at once.
+        """
         self._created = not self.directory.exists()
         try:
             try:
@@ -406,6 +440,7 @@ class Node:
             ports=self._layout.ports,
             pid=self._process.pid,
             started=self._process.started,
+            names=self._layout.membership.names if self._layout.membership else (),
         ).write(self.directory)
         self._dismiss("release")
 

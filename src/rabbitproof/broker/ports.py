@@ -10,9 +10,13 @@ import os
 import random
 import socket
 import time
+from typing import TYPE_CHECKING
 
 from rabbitproof.broker.layout import Ports
 from rabbitproof.errors import NodeFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 LOOPBACK = "127.0.0.1"
 
@@ -23,10 +27,13 @@ _SEARCH_S = 10.0
 """For free ports; a look costs microseconds, so this is tens of thousands of looks."""
 
 
-def choose(amqp: int, management: int, *, tls: bool) -> Ports:
+def choose(
+    amqp: int, management: int, *, tls: bool, epmd: int = 0, besides: Iterable[int] = ()
+) -> Ports:
     """Return the node's ports: those asked for, after a look whether they are free, and others.
 
-    0 means any. Raise NodeFailed with the option to change when one that was asked for is taken.
+    0 means any. ``epmd`` is not looked at: the nodes of a cluster share one. None of ``besides``
+    is chosen. Raise NodeFailed with the option to change when one that was asked for is taken.
     """
     for option, port in (("--port", amqp), ("--management-port", management)):
         if port and not is_free(port):
@@ -34,7 +41,7 @@ def choose(amqp: int, management: int, *, tls: bool) -> Ports:
                 f"Port {port} is taken on this machine; stop what listens there or choose another"
                 f" port with {option}."
             )
-    taken = {amqp, management}
+    taken = {amqp, management, epmd, *besides}
     found: list[int] = []
     until = time.monotonic() + _SEARCH_S
     while len(found) < 6:
@@ -49,9 +56,14 @@ def choose(amqp: int, management: int, *, tls: bool) -> Ports:
         management=management or found[1],
         prometheus=found[2],
         distribution=found[3],
-        epmd=found[4],
+        epmd=epmd or found[4],
         tls=found[5] if tls else 0,
     )
+
+
+def any_free() -> int:
+    """Return a port that is free now."""
+    return choose(0, 0, tls=False).epmd
 
 
 def is_free(port: int) -> bool:
