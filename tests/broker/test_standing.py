@@ -30,9 +30,10 @@ def cache(
     monkeypatch.setenv("RABBITPROOF_CACHE", str(tmp_path))
     monkeypatch.setattr(standing, "provide", lambda _note: installation)
     yield tmp_path
-    state = State.read(tmp_path / "broker")
-    if state is not None:
-        watchdog.end_processes(state.mark)
+    for place in (tmp_path / "broker", *(tmp_path / "broker").glob("node-*")):
+        state = State.read(place)
+        if state is not None:
+            watchdog.end_processes(state.mark)
 
 
 def broker(*arguments: str) -> int:
@@ -97,13 +98,43 @@ def test_fresh_discards_what_was_kept(cache: Path, capfd: pytest.CaptureFixture[
 
 def test_a_node_that_was_killed_is_down_and_starts_again(cache: Path) -> None:
     assert up() == Exit.DONE
-    node = standing.current()
-    assert node is not None
+    (node,) = standing.current()
     node.kill()
     assert broker("status") == Exit.UNREACHABLE
     assert watchdog.marked(node.mark) != []  # its epmd
     assert up() == Exit.DONE
     assert watchdog.marked(node.mark) == []
+    assert broker("down", "--delete") == Exit.DONE
+    assert not (cache / "broker").exists()
+
+
+@pytest.mark.slow  # three nodes, and one of them twice
+def test_a_cluster_is_up_until_it_is_put_down(
+    cache: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert up("--nodes", "3") == Exit.DONE
+    capfd.readouterr()
+    assert broker("env") == Exit.DONE
+    assert capfd.readouterr().out.splitlines()[0].count("amqp://guest:guest@127.0.0.1:") == 3
+    assert broker("ctl", "--node", "2", "-q", "add_vhost", "kept") == Exit.DONE
+    assert broker("ctl", "-q", "list_vhosts") == Exit.DONE
+    assert "kept" in capfd.readouterr().out.split()
+    assert broker("logs", "--node", "3") == Exit.DONE
+    assert broker("logs", "--node", "4") == Exit.UNREACHABLE
+
+    standing.current()[0].kill()
+    capfd.readouterr()
+    assert broker("status") == Exit.UNREACHABLE
+    assert "node 1: down" in capfd.readouterr().out
+    assert broker("ctl", "-q", "list_vhosts") == Exit.DONE  # on node 2
+    assert up() == Exit.DONE
+    assert broker("status") == Exit.DONE
+
+    marks = [node.mark for node in standing.known()]
+    assert broker("down") == Exit.DONE
+    assert [pid for mark in marks for pid in watchdog.marked(mark)] == []
+    assert up("--nodes", "2") == Exit.UNREACHABLE
+    assert "--fresh" in capfd.readouterr().err
     assert broker("down", "--delete") == Exit.DONE
     assert not (cache / "broker").exists()
 

@@ -30,6 +30,7 @@ ONLY_THE_LOWEST = {"view"}
 PLACES = {
     "socket": {
         "amqp/connection.py",
+        "broker/cables.py",
         "broker/ports.py",
         "broker/proxy.py",
         "broker/readiness.py",

@@ -1,9 +1,9 @@
 """The cables between the nodes of a cluster: a process through which all that they say goes.
 
-Holds: a small program run as a script (``python cables.py OWNER NAME…``), beside ``watchdog.py``: an epmd for
-each node, which tells it where the others are, and for each pair of nodes a forwarder, to which that
-epmd sends them. What is cut there is cut as a pulled cable is: nothing is refused, nothing is
-closed, nothing arrives.
+Holds: a small program run as a script (``python cables.py OWNER NAME…``), beside ``watchdog.py``:
+an epmd for each node, which tells it where the others are, and for each pair of nodes a forwarder,
+to which that epmd sends them. What is cut there is cut as a pulled cable is: nothing is refused,
+nothing is closed, nothing arrives.
 Refuses to hold: which node is cut off and when (``cluster.py``, ``trial/``), what is in the bytes,
 and any import outside the standard library: it has to work while the virtual environment it was
 started from is being deleted.
@@ -174,7 +174,9 @@ class Cables:
 
     def _answer(self, asker: _Asker, question: bytes) -> bytes:
         if question[:1] == bytes([_ALIVE2]):
-            port, _kind, _protocol, highest, _lowest, size = struct.unpack_from(">HBBHHH", question, 1)
+            port, _kind, _protocol, highest, _lowest, size = struct.unpack_from(
+                ">HBBHHH", question, 1
+            )
             name = question[11 : 11 + size].decode(errors="replace")
             return self._register(asker, name, port, highest, question[3:])
         if question[:1] == bytes([_PORT_PLEASE2]):
@@ -184,7 +186,9 @@ class Cables:
                 return bytes([_PORT2, 1])
             return struct.pack(">BBH", _PORT2, 0, self._port(asker.node, name)) + found[1]
         if question[:1] == bytes([_NAMES]):
-            lines = (f"name {name} at port {self._port(asker.node, name)}\n" for name in self._names)
+            lines = (
+                f"name {name} at port {self._port(asker.node, name)}\n" for name in self._names
+            )
             return struct.pack(">I", self.epmd_ports[asker.node - 1]) + "".join(lines).encode()
         return b""
 
@@ -199,7 +203,7 @@ class Cables:
         return struct.pack(">BBH", _ALIVE2_ANSWER, not ok, self._creation % 3 + 1)
 
     def _port(self, asking: int, name: str) -> int:
-        """Return where ``asking`` reaches ``name``: another node by its cable, commands directly."""
+        """Return where ``asking`` reaches ``name``: a node by its cable, a command directly."""
         node = self._numbers.get(name)
         if node is None or node == asking:
             return self._names[name][0]
@@ -215,7 +219,7 @@ class Cables:
 
     def _listen(self, pair: tuple[int, int] | None, node: int = 0) -> _Listener:
         listener = _Listener(socket.create_server((LOOPBACK, 0)), pair, node)
-        listener.socket.setblocking(False)
+        listener.socket.settimeout(0)
         self._selector.register(listener.socket, selectors.EVENT_READ, listener)
         return listener
 
@@ -224,7 +228,7 @@ class Cables:
             caller, _ = listener.socket.accept()
         except OSError:
             return
-        caller.setblocking(False)
+        caller.settimeout(0)
         if listener.pair is None:
             asker = _Asker(caller, listener.node)
             self._selector.register(caller, selectors.EVENT_READ, asker)
@@ -243,7 +247,7 @@ class Cables:
             self._close(end)
             return
         onward = socket.socket()
-        onward.setblocking(False)
+        onward.settimeout(0)
         _no_delay(onward)
         other = _End(onward, end.pair, peer=end, connecting=True)
         end.peer = other

@@ -1,7 +1,7 @@
 """Several private nodes that are one RabbitMQ: started together, broken one by one, whole again.
 
-Holds: what nodes have in common (names, cookie, how they find each other), starting them at the same
-time, who leads a queue, cutting nodes from each other, and when a cluster is whole.
+Holds: what nodes have in common (names, cookie, how they find each other), starting them at the
+same time, who leads a queue, cutting nodes from each other, and when a cluster is whole.
 Refuses to hold: the life of one node (``node.py``: each can be killed, paused and started again by
 itself), what goes through the cables between them (``cables.py``), and when something is broken
 (``trial/``).

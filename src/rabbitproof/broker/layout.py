@@ -290,7 +290,6 @@ class Layout:
                 raise UsageError(f"The setting {name.split()[0]!r} holds a line break; remove it.")
         return "".join(f"{name} = {text}\n" for name, text in lines.items())
 
-
     def _cluster_configuration(self) -> dict[str, str]:
         if self.membership is None:
             return {}
@@ -314,7 +313,7 @@ class Layout:
         Up to 3.13 the first of them holds a lock meanwhile, and looks in vain: the others wait for
         that lock and join it afterwards. From 4.0 on all agree on one, and wait until it is ready.
         """
-        if int(self.installation.version.partition(".")[0] or 0) >= 4:  # noqa: PLR2004
+        if int(self.installation.version.partition(".")[0] or 0) >= 4:
             return {}
         return {
             "cluster_formation.discovery_retry_interval": "100",

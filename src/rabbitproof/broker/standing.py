@@ -1,4 +1,4 @@
-"""The one private node that outlives the command that started it (``rabbitproof broker up``).
+"""The private node, or cluster, that outlives its command (``rabbitproof broker up``).
 
 Holds: where it is kept, starting it unless it is up, ending it.
 Refuses to hold: how a node works (``node.py``) and what people are told (``cli/broker.py``).
@@ -16,6 +16,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from rabbitproof.broker import lease, lock, readiness, watchdog
+from rabbitproof.broker.cluster import MOST_NODES, Cluster
 from rabbitproof.broker.install import cache_folder, check_path, provide
 from rabbitproof.broker.layout import State
 from rabbitproof.broker.node import Node
@@ -34,67 +35,116 @@ def folder() -> Path:
     return cache_folder() / "broker"
 
 
-def current() -> Node | None:
-    """Return the node when it is up; clean up first what killed owners left of other nodes."""
+def known() -> list[Node]:
+    """Return every node that ``up`` left, whether or not it runs; clean up first what killed
+    owners left of other nodes.
+    """
     lease.collect(cache_folder() / "nodes")
-    return Node.attach(folder())
+    return [node for place in _places() if (node := Node.known(place)) is not None]
+
+
+def current() -> list[Node]:
+    """Return the nodes that are up, none when it is down."""
+    return [node for node in known() if node.pid is not None]
 
 
 def up(
-    *, amqp_port: int, management_port: int, fresh: bool, note: Callable[[str], None]
-) -> tuple[Node, bool]:
-    """Return the node and whether it had to be started; ``fresh`` discards earlier data.
+    *,
+    amqp_port: int,
+    management_port: int,
+    fresh: bool,
+    note: Callable[[str], None],
+    nodes: int | None = None,
+) -> tuple[list[Node], bool]:
+    """Return all nodes and whether any had to be started; ``fresh`` discards earlier data.
 
-    A node that is up already is left alone, whatever ports and data were asked for.
+    What is up already is left alone, whatever ports and data were asked for; of a cluster, nodes
+    that are down are started again. Without ``nodes``: as many as the last time, or one.
     """
     with _alone():
-        node = current()
-        if node is not None:
-            return node, False
+        found = known()
+        running = [node for node in found if node.pid is not None]
+        if running:
+            down = [node for node in found if node.pid is None]
+            for node in down:
+                note("starting again a node that is down")
+                node.start_again()
+            if down:
+                Cluster(tuple(found)).await_whole()
+            return found, bool(down)
         _end_leftovers()
         if fresh:
             watchdog.remove(folder())
+            found = []
+        wanted = nodes or len(found) or 1
+        if found and wanted != len(found):
+            raise NodeFailed(
+                f"The data of the last time are of {len(found)} node{'s' * (len(found) > 1)}; say "
+                f"--nodes {len(found)} to have them again, or --fresh to delete them."
+            )
         installation = provide(note)
-        note(f"starting RabbitMQ {installation.version}")
-        return (
-            Node.start(
+        many = f", {wanted} nodes of one cluster" if wanted > 1 else ""
+        note(f"starting RabbitMQ {installation.version}{many}")
+        username, password = "guest", "guest"  # RabbitMQ's own, good for the loopback only
+        if wanted > 1:
+            cluster = Cluster.start(
                 installation,
+                nodes=wanted,
                 directory=folder(),
                 amqp_port=amqp_port,
                 management_port=management_port,
-                username="guest",
-                password="guest",  # noqa: S106 - RabbitMQ's own, good for the loopback only
+                username=username,
+                password=password,
                 owned=False,
-            ),
-            True,
+            )
+            return list(cluster.nodes), True
+        node = Node.start(
+            installation,
+            directory=folder(),
+            amqp_port=amqp_port,
+            management_port=management_port,
+            username=username,
+            password=password,
+            owned=False,
         )
+        return [node], True
 
 
 def down(*, delete: bool) -> bool:
-    """End the node, keeping its data unless ``delete``; return whether it was up."""
+    """End every node, keeping the data unless ``delete``; return whether it was up."""
     if not folder().exists():
         return False
     with _alone():
-        node = current()
-        if node is not None:
+        running = current()
+        if running:
             # Data that are about to be deleted need no orderly end, which takes seconds.
-            node.stop(gracefully=not delete)
+            Cluster(tuple(running)).stop(gracefully=not delete)
         _end_leftovers()
         if delete:
             watchdog.remove(folder())
-        return node is not None
+        return bool(running)
 
 
-def log_tail(n: int) -> list[str]:
-    """Return the last ``n`` lines of the node's log, also after it went down."""
-    return readiness.log_tail(folder() / "log" / "rabbit.log", n)
+def log_tail(n: int, number: int = 1) -> list[str]:
+    """Return the last ``n`` lines of a node's log, also after it went down."""
+    places = _places()
+    if not 1 <= number <= len(places):
+        raise NodeFailed(f"There is no node {number}; there are {len(places)}.")
+    return readiness.log_tail(places[number - 1] / "log" / "rabbit.log", n)
+
+
+def _places() -> list[Path]:
+    """Return where the nodes keep their data: one folder alone, or one for each of a cluster."""
+    members = [folder() / f"node-{number}" for number in range(1, MOST_NODES + 1)]
+    return [place for place in members if place.is_dir()] or [folder()]
 
 
 def _end_leftovers() -> None:
     """End what a node that crashed left running: its epmd, its helpers."""
-    state = State.read(folder())
-    if state is not None:
-        watchdog.end_processes(state.mark)
+    for place in _places():
+        state = State.read(place)
+        if state is not None:
+            watchdog.end_processes(state.mark)
 
 
 @contextlib.contextmanager

@@ -42,6 +42,17 @@ def up(
             "port with another --port]",
         ),
     ] = None,
+    nodes: Annotated[
+        int | None,
+        typer.Option(
+            "--nodes",
+            metavar="N",
+            min=1,
+            max=7,
+            help="So many nodes that are one cluster, on ports one after the other.  [default: as "
+            "the last time, or 1]",
+        ),
+    ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start empty: delete the data of the last time.")
     ] = False,
@@ -56,12 +67,12 @@ def up(
     if management_port is None:
         # Who asks for another port has something on the usual ones.
         management_port = 15672 if port == 5672 else 0
-    node, started = standing.up(
-        amqp_port=port, management_port=management_port, fresh=fresh, note=note
+    found, started = standing.up(
+        amqp_port=port, management_port=management_port, fresh=fresh, note=note, nodes=nodes
     )
     if not started:
         note("it is up already" + (", so its data were kept." if fresh else "."))
-    _show(node)
+    _show(found)
     return Exit.DONE
 
 
@@ -81,16 +92,16 @@ def down(
 
 @app.command()
 def status() -> Exit:
-    """Show whether the private RabbitMQ is up, and where; exit 3 when it is not."""
+    """Show whether the private RabbitMQ is up, and where; exit 3 when a node of it is not."""
     from rabbitproof.broker import standing  # psutil is slow to import
 
-    node = standing.current()
-    if node is None:
+    found = standing.known()
+    if not any(node.pid for node in found):
         kept = ", with data of the last time" if standing.folder().is_dir() else ""
         print(f"down{kept}")
         return Exit.UNREACHABLE
-    _show(node)
-    return Exit.DONE
+    _show(found)
+    return Exit.DONE if all(node.pid for node in found) else Exit.UNREACHABLE
 
 
 @app.command()
@@ -99,8 +110,12 @@ def env() -> Exit:
 
     After that every command here, and rabbitmqctl, means the private RabbitMQ.
     """
-    node = _current()
-    variables = {"RABBITMQ_URL": node.url, "RABBITMQ_MANAGEMENT_URL": node.management_url}
+    found = _current()
+    node = found[0]
+    variables = {
+        "RABBITMQ_URL": ",".join(one.url for one in found),
+        "RABBITMQ_MANAGEMENT_URL": node.management_url,
+    }
     if os.name == "nt":
         for name, text in variables.items():
             print(f"$env:{name} = '{text}'")
@@ -116,8 +131,16 @@ def env() -> Exit:
     add_help_option=False,
 )
 def ctl(context: typer.Context) -> Exit:
-    """Run rabbitmqctl on the private RabbitMQ, with all arguments as they are."""
-    return _RABBITMQCTL_EXITS.get(_current().ctl_here(context.args), Exit.FAILED)
+    """Run rabbitmqctl on the private RabbitMQ, with all arguments as they are.
+
+    On a cluster it is the first node that is up, or the one after a leading --node N.
+    """
+    arguments = list(context.args)
+    number = None
+    if arguments[:1] == ["--node"] and arguments[1:2] and arguments[1].isdigit():
+        number = int(arguments[1])
+        del arguments[:2]
+    return _RABBITMQCTL_EXITS.get(_chosen(number).ctl_here(arguments), Exit.FAILED)
 
 
 @app.command()
@@ -126,11 +149,14 @@ def logs(
     lines: Annotated[
         int, typer.Option("--lines", "-n", metavar="N", min=1, help="How many of the last lines.")
     ] = 50,
+    node: Annotated[
+        int, typer.Option("--node", metavar="N", min=1, help="Which node of a cluster.")
+    ] = 1,
 ) -> Exit:
     """Show the end of the private RabbitMQ's log, also after it went down."""
     from rabbitproof.broker import standing  # psutil is slow to import
 
-    tail = standing.log_tail(lines)
+    tail = standing.log_tail(lines, node)
     for line in tail:
         print(line)
     if not tail:
@@ -138,17 +164,34 @@ def logs(
     return Exit.DONE
 
 
-def _current() -> Node:
+def _current() -> list[Node]:
     from rabbitproof.broker import standing  # psutil is slow to import
 
-    node = standing.current()
-    if node is None:
+    found = standing.current()
+    if not found:
         raise NodeFailed("No private RabbitMQ is up; start it with `rabbitproof broker up`.")
-    return node
+    return found
 
 
-def _show(node: Node) -> None:
-    print(f"RabbitMQ {node.version} is up (pid {node.pid})")
-    print(f"  amqp        {node.url}")
-    print(f"  management  {node.management_url}  (login {node.username}/{node.password})")
-    print(f"  data        {node.directory}")
+def _chosen(number: int | None) -> Node:
+    """Return the node of that number, or the first one that is up."""
+    from rabbitproof.broker import standing  # psutil is slow to import
+
+    if number is None:
+        return _current()[0]
+    found = standing.known()
+    if not 1 <= number <= len(found):
+        raise NodeFailed(f"There is no node {number}; `rabbitproof broker status` shows them.")
+    return found[number - 1]
+
+
+def _show(found: list[Node]) -> None:
+    for number, node in enumerate(found, start=1):
+        which = f"node {number}: " if len(found) > 1 else ""
+        if node.pid is None:
+            print(f"{which}down")
+            continue
+        print(f"{which}RabbitMQ {node.version} is up (pid {node.pid})")
+        print(f"  amqp        {node.url}")
+        print(f"  management  {node.management_url}  (login {node.username}/{node.password})")
+        print(f"  data        {node.directory}")
