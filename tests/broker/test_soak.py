@@ -37,10 +37,11 @@ def test_a_soak_reads_both_queues_all_the_time(node: Any, monkeypatch: pytest.Mo
     result = running.result
     assert result is not None
     assert result.verdict.decision is Decision.PASS, result.verdict
-    assert result.verdict.confirmed == 1200
+    confirmed = result.verdict.confirmed
+    assert 600 < confirmed <= 1200  # what is overdue when the time is up is not sent any more
     assert [fault.fired for fault in result.faults] == [True, True]
     audit = result.verdict.queues["audit.queue"]
-    assert (audit.judged_by, audit.unique, audit.lost) == ("ledger", 1200, 0)
+    assert (audit.judged_by, audit.unique, audit.lost) == ("ledger", confirmed, 0)
     assert most < 400
     assert result.environment["seed"] == 4
     assert set(result.environment["memory_mb"]) == {"prove", "consumers", "audit", "broker"}
