@@ -413,7 +413,7 @@ def _lacking(found: dict[str, Any]) -> str | None:
     members, online = found.get("members"), found.get("online")
     if not isinstance(members, list):
         return None
-    if not found.get("leader"):
+    if found.get("type") == "quorum" and not found.get("leader"):  # a stream tells no leader
         return "has no leader"
     if not isinstance(online, list) or set(members) - set(online):
         return "lacks a replica"

@@ -113,7 +113,8 @@ def env() -> Exit:
     found = _current()
     node = found[0]
     variables = {
-        "RABBITMQ_URL": ",".join(one.url for one in found),
+        # Those that are down, too, but last: they may be up again when a client asks.
+        "RABBITMQ_URL": ",".join(one.url for one in found + _down()),
         "RABBITMQ_MANAGEMENT_URL": node.management_url,
     }
     if os.name == "nt":
@@ -171,6 +172,12 @@ def _current() -> list[Node]:
     if not found:
         raise NodeFailed("No private RabbitMQ is up; start it with `rabbitproof broker up`.")
     return found
+
+
+def _down() -> list[Node]:
+    from rabbitproof.broker import standing  # psutil is slow to import
+
+    return [node for node in standing.known() if node.pid is None]
 
 
 def _chosen(number: int | None) -> Node:
