@@ -8,6 +8,7 @@
     │   ├── BrokerUnreachable         nobody answers there
     │   └── LoginRefused              somebody answers and says no
     ├── ConnectionLost              a connection that worked has ended (worth a reconnect)
+    ├── GivenUp                     a lost connection did not come back in time
     ├── ConsumerGone                the broker ended a consumer
     ├── BrokerRefused               the broker closed something and said why
     │   ├── ConnectionClosed          ... the whole connection
@@ -65,6 +66,10 @@ class LoginRefused(ConnectionFailed):
 
 class ConnectionLost(RabbitproofError):
     """The connection to RabbitMQ ended; check that the broker still runs, then try again."""
+
+
+class GivenUp(RabbitproofError):
+    """The connection to RabbitMQ did not come back in time; start the broker, then try again."""
 
 
 class ConsumerGone(RabbitproofError):

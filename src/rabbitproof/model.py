@@ -102,6 +102,16 @@ class Advanced:
 
 
 @dataclass(frozen=True, slots=True)
+class Disconnected:
+    """There is no connection at the moment; told before each attempt to get one."""
+
+    seconds: float
+    """Since it was lost."""
+    why: str
+    """What the last attempt met, or what ended the connection. A sentence."""
+
+
+@dataclass(frozen=True, slots=True)
 class Started:
     """The participant is ready and begins."""
 
@@ -161,7 +171,7 @@ class Step:
     done: bool = False
 
 
-Progress = Step | Note | Purged | Started | Sample | Advanced | Produced | Consumed
+Progress = Step | Note | Purged | Started | Sample | Advanced | Disconnected | Produced | Consumed
 
 
 # --- verdict ----------------------------------------------------------------------------------

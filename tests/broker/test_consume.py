@@ -9,7 +9,7 @@ from typing import Any
 import pika
 import pytest
 
-from rabbitproof.errors import ConsumerGone
+from rabbitproof.errors import GivenUp
 from rabbitproof.identity import Source, message_id
 from rabbitproof.model import Advanced, Note, Sample, Started
 from support import consumer, drive, eventually, producer, ready, witness
@@ -184,15 +184,32 @@ def test_a_queue_of_any_settings_can_be_consumed(vhost: Any) -> None:
 
 
 def test_a_deleted_queue_ends_the_consumer_with_a_sentence(vhost: Any) -> None:
-    """The broker's cancel is noticed at once."""
+    """The broker's cancel is noticed; a queue that does not come back is given up."""
     drive(producer(vhost.url, 1))
-    reading = consumer(vhost.url)
+    reading = consumer(vhost.url, give_up_s=0.3)
     events = reading.run()
     assert any(isinstance(event, Advanced) for event in events)
     with witness(vhost.url) as channel:
         channel.queue_delete("work.queue")
-    with pytest.raises(ConsumerGone, match="deleted"):
+    with pytest.raises(GivenUp, match=r"no queue 'work\.queue' .* any more; declare it again"):
         list(events)
+
+
+def test_a_queue_that_was_deleted_and_made_again_is_subscribed_to_again(vhost: Any) -> None:
+    """The consumer says that it was ended, waits for the queue, and goes on."""
+    drive(producer(vhost.url, 1))
+    reading = consumer(vhost.url, expect=3)
+    notes = []
+    for event in reading.run():
+        if isinstance(event, Note):
+            notes.append(event.text)
+        if isinstance(event, Advanced) and event.done == 1 and not notes:
+            with witness(vhost.url) as channel:
+                channel.queue_delete("work.queue")
+            drive(producer(vhost.url, 2))
+    assert reading.summary().unique == 3
+    assert "The broker ended the consumer on 'work.queue'" in notes[0]
+    assert notes[-1] == "Connected again."
 
 
 def test_other_consumers_make_gaps_meaningless(vhost: Any) -> None:

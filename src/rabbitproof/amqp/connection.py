@@ -101,7 +101,10 @@ class Connection:
 
     def __init__(self, address: Address, name: str, *, timeout: float, heartbeat: int) -> None:
         self.address = address
-        self._where = f"{safe(address.host)}:{address.port}"
+        self.patience = CALL_TIMEOUT
+        """Seconds for the answer to a request, unless ``call`` is told otherwise."""
+        self.where = f"{safe(address.host)}:{address.port}"
+        """Host and port, safe to show."""
         self._events: deque[Event] = deque()
         self._failure: RabbitproofError | None = None
         """What ended the connection."""
@@ -114,7 +117,7 @@ class Connection:
             Login(address.username, address.password, address.vhost, name, heartbeat)
         )
         deadline = time.monotonic() + timeout
-        self._socket = _connect(address, self._where, timeout)
+        self._socket = _connect(address, self.where, timeout)
         self._selector = selectors.DefaultSelector()
         self._socket.settimeout(0)  # never waits by itself; `select` does
         self._mask = selectors.EVENT_READ
@@ -150,7 +153,7 @@ class Connection:
     def open_channel(self) -> int:
         """Open a channel and return its number."""
         channel = self._session.open_channel()
-        self._answer(channel, "Channel.Open", CALL_TIMEOUT)
+        self._answer(channel, "Channel.Open", self.patience)
         return channel
 
     def deliver_whole(self) -> None:
@@ -192,15 +195,17 @@ class Connection:
 
         return wake
 
-    def call(self, channel: int, method: Frame, timeout: float = CALL_TIMEOUT) -> Any:
+    def call(self, channel: int, method: Frame, timeout: float | None = None) -> Any:
         """Send a synchronous method and return the broker's answer, a pamqp frame.
+
+        ``timeout`` is seconds, ``patience`` when it is None.
 
         Events that come meanwhile are kept for ``wait``. Raises the subclass of ChannelClosed
         or ConnectionClosed that the broker's refusal is, ConnectionLost, or Overdue.
         """
         self._refuse_when_closed()
         self._session.request(channel, method)
-        return self._answer(channel, method.name, timeout)
+        return self._answer(channel, method.name, self.patience if timeout is None else timeout)
 
     def tell(self, channel: int, method: Frame) -> None:
         """Send a method that has no answer, such as an acknowledgement."""
@@ -294,7 +299,7 @@ class Connection:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise BrokerUnreachable(
-                    f"{self._where} accepts connections but does not answer in AMQP; check that "
+                    f"{self.where} accepts connections but does not answer in AMQP; check that "
                     "RabbitMQ is healthy there (amqps:// when it expects TLS)."
                 )
             self._pass_time(left)
@@ -306,18 +311,18 @@ class Connection:
             user, vhost = safe(address.username), safe(address.vhost)
             if failure.code == 403:
                 return LoginRefused(
-                    f"The broker at {self._where} refused the login of user '{user}' "
+                    f"The broker at {self.where} refused the login of user '{user}' "
                     f"({failure.reply}); check --username and --password-file, or the login in "
                     "--url. The user 'guest' may log in from the broker's own machine only."
                 )
             if failure.code in (402, 530):
                 return LoginRefused(
-                    f"The broker at {self._where} does not let user '{user}' into vhost "
+                    f"The broker at {self.where} does not let user '{user}' into vhost "
                     f"'{vhost}' ({failure.reply}); check --vhost, and the user's permissions "
                     "with `rabbitmqctl list_permissions`."
                 )
             return ConnectionFailed(
-                f"The broker at {self._where} refused the connection ({failure.code} "
+                f"The broker at {self.where} refused the connection ({failure.code} "
                 f"{failure.reply}); its log says more."
             )
         if isinstance(failure, ConnectionLost):
@@ -329,9 +334,7 @@ class Connection:
                 )
             else:
                 hint = "check --cert-file and --key-file if it asks for a client's certificate"
-            return BrokerUnreachable(
-                f"{self._where} ended the connection during the login; {hint}."
-            )
+            return BrokerUnreachable(f"{self.where} ended the connection during the login; {hint}.")
         return failure
 
     def _answer(self, channel: int, asked: str, timeout: float) -> Any:
@@ -355,7 +358,7 @@ class Connection:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     raise Overdue(
-                        f"The broker at {self._where} did not answer {asked} within "
+                        f"The broker at {self.where} did not answer {asked} within "
                         f"{timeout:.0f} s; look at its log and its alarms, then try again."
                     )
                 self._pass_time(left)
@@ -398,7 +401,7 @@ class Connection:
         # Only now: after a long pause of our own, what the peer sent is still to be read.
         if self._heart.dead(time.monotonic()):
             self._lose(
-                f"The broker at {self._where} sent nothing for {2 * self._heart.interval} s "
+                f"The broker at {self.where} sent nothing for {2 * self._heart.interval} s "
                 "(missed heartbeats); check it and the network in between."
             )
 
@@ -424,10 +427,10 @@ class Connection:
                 self._gather.read(0, time.monotonic())
             return
         except OSError as error:
-            self._lose(_lost(self._where, error))
+            self._lose(_lost(self.where, error))
             return
         if not data:
-            self._lose(_lost(self._where, None))
+            self._lose(_lost(self.where, None))
             return
         now = time.monotonic()
         self._heart.received(now)
@@ -462,7 +465,7 @@ class Connection:
                 self._socket.send(self._out[0])
         reason = safe(event.reason, 500)
         if event.code == _CONNECTION_FORCED:
-            self._lose(f"The broker at {self._where} closed the connection ({reason}).")
+            self._lose(f"The broker at {self.where} closed the connection ({reason}).")
         elif event.code:
             self._failure = ConnectionClosed(
                 f"The broker closed the connection: {reason}.", code=event.code, reply=reason
@@ -497,7 +500,7 @@ class Connection:
             except OSError as error:
                 # What the broker said before it hung up is still to be read.
                 self._read_last_words()
-                self._lose(_lost(self._where, error))
+                self._lose(_lost(self.where, error))
                 return
             self._heart.sent(time.monotonic())
             self.backlog -= count

@@ -73,9 +73,7 @@ def tail(
 
     A stream is shown from its last messages on, a queue from its oldest, ten of them.
     """
-    from rabbitproof.amqp.connection import open_connection
-
-    with open_connection(connection.addresses, "RabbitMQ Audit") as opened:
+    with connection.open("RabbitMQ Audit") as opened:
         held = _hold(opened, connection, queue, from_ or "last", default=from_ is None, yes=yes)
         if held is None:
             return Exit.FAILED
@@ -110,13 +108,12 @@ def export(
     yes: Yes = False,
 ) -> Exit:
     """Write the messages of a queue or stream into a file, byte for byte, and leave them there."""
-    from rabbitproof.amqp.connection import open_connection
     from rabbitproof.cli.show import Show
     from rabbitproof.work import audit
     from rabbitproof.work.export import create
 
     show = Show("audit")
-    with open_connection(connection.addresses, "RabbitMQ Audit") as opened:
+    with connection.open("RabbitMQ Audit") as opened:
         held = _hold(opened, connection, queue, from_ or "first", default=from_ is None, yes=yes)
         if held is None:
             return Exit.FAILED
@@ -170,7 +167,6 @@ def replay(
     yes: Yes = False,
 ) -> Exit:
     """Send the messages of an export, or of a stream's range, again, each marked as replayed."""
-    from rabbitproof.amqp.connection import open_connection
     from rabbitproof.cli.ask import confirm
     from rabbitproof.work import audit
     from rabbitproof.work import export as exported
@@ -191,7 +187,7 @@ def replay(
             return Exit.FAILED
         records = exported.records(file, cut=allow_cut)
         return _replay(connection, task, records if limit is None else _first(records, limit))
-    with open_connection(connection.addresses, "RabbitMQ Audit") as opened:
+    with connection.open("RabbitMQ Audit") as opened:
         held = _hold(opened, connection, queue, from_ or "first", default=False, yes=yes)
         if held is None or not held.stream:
             raise UsageError(f"'{safe(queue)}' is no stream; export it, and replay the file.")
@@ -307,13 +303,10 @@ def _first(records: Iterator[Record], limit: int) -> Iterator[Record]:
 
 
 def _replay(connection: Connection, task: Task, records: Iterator[Record]) -> Exit:
-    from rabbitproof.amqp.connection import open_connection
     from rabbitproof.cli.show import Show
     from rabbitproof.work.audit import Replayer
 
-    replayer = Replayer(
-        task, records, lambda: open_connection(connection.addresses, "RabbitMQ Replay")
-    )
+    replayer = Replayer(task, records, connection.dialer("RabbitMQ Replay"))
     show, counts = Show("audit"), replayer.counts
     try:
         show.all(replayer.run())

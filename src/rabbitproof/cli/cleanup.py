@@ -61,13 +61,12 @@ def cleanup(
     RabbitMQ's own exchanges (amq.…, and the default one) are never touched. `all` on a broker
     that is not on this machine wants the vhost's name typed, whatever was answered beforehand.
     """
-    from rabbitproof.amqp.connection import open_connection
     from rabbitproof.cli.ask import confirm, confirm_by_name
     from rabbitproof.work.cleanup import carry_out, plan
 
     task, names = _task(what or [], queue or [])
     with (
-        open_connection(connection.addresses, "RabbitMQ Cleanup") as opened,
+        connection.open("RabbitMQ Cleanup") as opened,
         connection.api.open() as api,
     ):
         vhost = opened.address.vhost

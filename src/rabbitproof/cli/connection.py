@@ -25,10 +25,15 @@ from rabbitproof.errors import UsageError
 from rabbitproof.text import safe
 
 if TYPE_CHECKING:
+    from rabbitproof.amqp.connection import Connection as Link
+    from rabbitproof.amqp.dial import Dialer
     from rabbitproof.broker.management import Management
 
 URL_VARIABLE = "RABBITMQ_URL"
 MANAGEMENT_VARIABLE = "RABBITMQ_MANAGEMENT_URL"
+
+HEARTBEAT_S = 60
+"""Seconds between two signs of life; RabbitMQ's own default. Silence of two ends a connection."""
 
 API_PATIENCE_S = 3.0
 """Seconds for a request to the Management API by who would like to know and can do without."""
@@ -50,6 +55,7 @@ class Flags:
     key_file: Path | None = None
     insecure: bool = False
     management_url: str | None = field(default=None, repr=False)
+    heartbeat: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +87,17 @@ class Connection:
     api: Api
     given: frozenset[str] = frozenset()
     """The names of the ``Flags`` that were given, not taken from the environment or defaults."""
+    heartbeat: int = HEARTBEAT_S
+
+    def dialer(self, name: str) -> Dialer:
+        """Return what opens connections of that name, as often as it is called."""
+        from rabbitproof.amqp.dial import Dialer  # the protocol is slow to import
+
+        return Dialer(self.addresses, name, heartbeat=self.heartbeat)
+
+    def open(self, name: str) -> Link:
+        """Open a connection of that name."""
+        return self.dialer(name)()
 
     def for_ledger(self) -> dict[str, Any]:
         """Return it without passwords, to be written down."""
@@ -127,7 +144,7 @@ class Connection:
         first = addresses[0]
         url = self.api.url if "management_url" in self.given else str(ledger["management_url"])
         login = replace(first, tls=(first.tls or Tls()) if url.startswith("https:") else None)
-        return Connection(tuple(addresses), Api(url, login), self.given)
+        return Connection(tuple(addresses), Api(url, login), self.given, self.heartbeat)
 
 
 def connection_from(
@@ -138,7 +155,8 @@ def connection_from(
     """Return what the options came to. Pass an empty ``environment`` to ignore it."""
     addresses = resolve(flags, environment, warn)
     given = frozenset(one.name for one in fields(flags) if getattr(flags, one.name))
-    return Connection(addresses, management(flags, addresses, environment), given)
+    heartbeat = HEARTBEAT_S if flags.heartbeat is None else flags.heartbeat
+    return Connection(addresses, management(flags, addresses, environment), given, heartbeat)
 
 
 def resolve(

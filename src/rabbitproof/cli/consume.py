@@ -63,11 +63,11 @@ def consume(
             "--reject", help="Experiment: reject every message; it is dropped or dead-lettered."
         ),
     ] = False,
+    give_up_after: options.GiveUpAfter = options.GIVE_UP_AFTER,
     ledger: options.Ledger = None,
     as_json: options.Json = False,
 ) -> Exit:
     """Receive messages, check each one, and acknowledge it only after it was recorded."""
-    from rabbitproof.amqp.connection import open_connection
     from rabbitproof.cli.show import Show
     from rabbitproof.work.consume import Consumer, Task
 
@@ -85,13 +85,12 @@ def consume(
         answer="requeue" if requeue else "reject" if reject else "ack",
         progress_every=progress_every,
         show_all=show_all,
+        give_up_s=give_up_after,
         host=platform.node(),
     )
     show = Show(name, as_json=as_json)
     client = f"RabbitMQ Consumer {name} ({platform.node()})"
-    consumer = Consumer(
-        task, lambda: open_connection(connection.addresses, client), recorder(ledger, connection)
-    )
+    consumer = Consumer(task, connection.dialer(client), recorder(ledger, connection))
     try:
         with closing(consumer.run()) as progress:  # so that it ends in good order before we do
             show.all(progress, waiting=True)

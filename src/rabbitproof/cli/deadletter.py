@@ -79,11 +79,10 @@ def list_(
     as_json: options.Json = False,
 ) -> Exit:
     """Count dead letters by reason and by the queue they died in; without --queue, find them."""
-    from rabbitproof.amqp.connection import open_connection
     from rabbitproof.work import deadletter
 
     which = _filter(reason, from_queue, older_than, header)
-    with open_connection(connection.addresses, "RabbitMQ Dead Letters") as opened:
+    with connection.open("RabbitMQ Dead Letters") as opened:
         if queue is None:
             with connection.api.open() as api:
                 found = deadletter.find(api, opened.address.vhost)
@@ -131,11 +130,10 @@ def show(
     as_json: options.Json = False,
 ) -> Exit:
     """Show dead letters one by one, the oldest first, with their history."""
-    from rabbitproof.amqp.connection import open_connection
     from rabbitproof.work import deadletter
 
     which = _filter(reason, from_queue, older_than, header)
-    with open_connection(connection.addresses, "RabbitMQ Dead Letters") as opened:
+    with connection.open("RabbitMQ Dead Letters") as opened:
         if not _may_read(opened, connection, queue, yes=yes):
             return Exit.FAILED
         for number, letter in enumerate(deadletter.letters(opened, queue, which, limit), start=1):
@@ -213,12 +211,11 @@ def move(
 
 
 def _carry_out(connection: Connection, task: Task, *, yes: bool) -> Exit:
-    from rabbitproof.amqp.connection import open_connection
     from rabbitproof.cli.ask import confirm
     from rabbitproof.cli.show import Show
     from rabbitproof.work.deadletter import Mover, described
 
-    with open_connection(connection.addresses, "RabbitMQ Dead Letters") as opened:
+    with connection.open("RabbitMQ Dead Letters") as opened:
         if not _may_read(opened, connection, task.queue, yes=yes):
             return Exit.FAILED
     where = "back to where they first died" if task.to_queue is None else f"to '{task.to_queue}'"
@@ -226,7 +223,7 @@ def _carry_out(connection: Connection, task: Task, *, yes: bool) -> Exit:
     if not task.dry_run and not confirm(question, yes=yes):
         note("nothing was sent.")
         return Exit.FAILED
-    mover = Mover(task, lambda: open_connection(connection.addresses, "RabbitMQ Dead Letters"))
+    mover = Mover(task, connection.dialer("RabbitMQ Dead Letters"))
     show = Show("deadletter")
     try:
         show.all(mover.run())

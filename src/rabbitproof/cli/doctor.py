@@ -35,7 +35,6 @@ def doctor(
     Give it the options of the command that failed: queues that have other settings are then shown
     side by side. It changes nothing.
     """
-    from rabbitproof.amqp.connection import open_connection
     from rabbitproof.work.doctor import examine
     from rabbitproof.work.topology import check
 
@@ -54,7 +53,7 @@ def doctor(
     failed: set[str] = set()
     with connection.api.open() as api:
         for found in examine(
-            lambda: open_connection(connection.addresses, "RabbitMQ Doctor"),
+            connection.dialer("RabbitMQ Doctor"),
             api,
             wanted,
             demanded=demanded,

@@ -65,6 +65,7 @@ _EXITS: dict[type[errors.RabbitproofError], Exit] = {
     errors.UsageError: Exit.USAGE,
     errors.ConnectionFailed: Exit.UNREACHABLE,
     errors.ConnectionLost: Exit.UNREACHABLE,
+    errors.GivenUp: Exit.UNREACHABLE,
     errors.ConsumerGone: Exit.UNREACHABLE,
     errors.BrokerRefused: Exit.UNREACHABLE,
     errors.ProtocolError: Exit.UNREACHABLE,

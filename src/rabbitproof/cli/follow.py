@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, TypeVar
 
-from rabbitproof.model import Advanced, Note, Step
+from rabbitproof.model import Advanced, Disconnected, Note, Step
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -42,6 +42,7 @@ def follow(
 
     with Bar(f"[prove] {label}".rstrip()) as bar:
         said = 0.0
+        blocked: str | None = None
         while True:
             try:
                 event = next(progress)
@@ -56,8 +57,14 @@ def follow(
                         say(f"  -> {event.text}" if event.done else event.text)
                 case Note():
                     (say if notes is None else notes.append)(event.text)
+                case Disconnected():
+                    bar.without(event.seconds)
                 case Advanced():
                     bar.advance(event)
+                    if event.sample is None and event.blocked != blocked:
+                        blocked = event.blocked
+                        text = lines.blocked(blocked) if blocked else "unblocked"
+                        (say if notes is None else notes.append)(f"     {text}")
                     # A line for every mark, but none that the next step says as well.
                     due = event.mark and event.seconds >= said + _QUIET_S
                     if due and event.done != event.total and not bar.visible and notes is None:

@@ -17,7 +17,6 @@ def recorder(
     folder: Path | None, connection: Connection, *, resume: Record | None = None
 ) -> Recorder:
     """Return what keeps a ledger in ``folder``, or goes on with one; without a folder, nothing."""
-    from rabbitproof.amqp.connection import open_connection
     from rabbitproof.work.recorder import LedgerRecorder, Recorder
 
     if folder is None:
@@ -27,7 +26,7 @@ def recorder(
         folder,
         vhost=connection.addresses[0].vhost,
         open_api=lambda: connection.api.open(timeout=API_PATIENCE_S),
-        connect=lambda: open_connection(connection.addresses, name),
+        connect=connection.dialer(name),
         options=connection.for_ledger(),
         resume=resume,
     )

@@ -266,14 +266,14 @@ def _amqp_host(host: str | None) -> str | None:
 
 
 def _amqp(connection: Connection, names: list[str], vhost: str | None) -> Amqp:
-    from rabbitproof.amqp.connection import open_connection
+    from rabbitproof.amqp.dial import Dialer
     from rabbitproof.work.monitor import Amqp
 
     addresses = connection.addresses
     if vhost is not None:
         addresses = tuple(replace(address, vhost=vhost) for address in addresses)
     return Amqp(
-        lambda: open_connection(addresses, "RabbitMQ Monitor"),
+        Dialer(addresses, "RabbitMQ Monitor", heartbeat=connection.heartbeat),
         names,
         addresses[0].vhost,
         addresses[0].masked(),

@@ -1,8 +1,8 @@
 """Every option that more than one command has, with its default and its help, once.
 
-Holds: the options as types, the defaults, and the decorator that gives a command the twelve
-options of a connection. Refuses to hold: what a single command alone understands, and how
-flags become addresses (``cli/connection``).
+Holds: the options as types, the defaults, and the decorator that gives a command the options of
+a connection. Refuses to hold: what a single command alone understands, and how flags become
+addresses (``cli/connection``).
 
 A command that talks AMQP takes one parameter and one decorator::
 
@@ -26,6 +26,7 @@ import typer
 
 from rabbitproof.address import HIGHEST_PORT
 from rabbitproof.cli.connection import (
+    HEARTBEAT_S,
     MANAGEMENT_VARIABLE,
     URL_VARIABLE,
     Flags,
@@ -50,6 +51,10 @@ PREFETCH = 1_000
 """Unacknowledged messages a consumer holds at most."""
 WINDOW = 20_000
 """Unconfirmed messages a producer has in flight at most."""
+GIVE_UP_AFTER = 120.0
+"""Seconds; a broker that was killed is back within ten, a machine that boots within a minute."""
+CONFIRM_TIMEOUT = 60.0
+"""Seconds; a broker that works confirms within a few."""
 
 LONGEST_NAME = 255
 """Bytes of a name: it is a short string (AMQP 0-9-1, section 4.2.5.3)."""
@@ -125,6 +130,36 @@ ManagementUrl = Annotated[
         f"15671; also in {MANAGEMENT_VARIABLE}]",
     ),
 ]
+Heartbeat = Annotated[
+    int | None,
+    typer.Option(
+        "--heartbeat",
+        metavar="SECONDS",
+        min=1,
+        max=65_535,
+        help="Between two signs of life, at most; the connection is lost when nothing came for "
+        f"twice as long.  [default: {HEARTBEAT_S}]",
+    ),
+]
+GiveUpAfter = Annotated[
+    float,
+    typer.Option(
+        "--give-up-after",
+        metavar="SECONDS",
+        min=0,
+        help="How long a lost connection is tried again before this ends with exit code 3.",
+    ),
+]
+ConfirmTimeout = Annotated[
+    float,
+    typer.Option(
+        "--confirm-timeout",
+        metavar="SECONDS",
+        min=0.1,
+        help="When the broker confirms nothing for so long, connect and send again. Does not run "
+        "while it says that it is blocked.",
+    ),
+]
 
 Exchange = Annotated[
     str,
@@ -189,7 +224,7 @@ def new_app(**settings: Any) -> typer.Typer:
 
 
 def with_connection(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the twelve options of the connection, as its argument ``connection``.
+    """Give a command the options of the connection, as its argument ``connection``.
 
     The returned function has the command's own parameters and one per option, which is what
     typer reads; called, it makes a ``Connection`` of those.
@@ -225,6 +260,7 @@ _CONNECTION_OPTIONS: dict[str, Any] = {
     "key_file": KeyFile,
     "insecure": Insecure,
     "management_url": ManagementUrl,
+    "heartbeat": Heartbeat,
 }
 
 

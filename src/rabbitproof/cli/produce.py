@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import getpass
 import platform
-from dataclasses import fields
+import shlex
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +16,7 @@ from rabbitproof.cli.connection import Connection, Flags
 from rabbitproof.cli.exits import Exit, note
 from rabbitproof.cli.ledger import recorder
 from rabbitproof.cli.options import new_app, with_connection
-from rabbitproof.errors import RabbitproofError, UsageError
+from rabbitproof.errors import GivenUp, RabbitproofError, UsageError
 from rabbitproof.text import safe
 
 if TYPE_CHECKING:
@@ -85,6 +86,8 @@ def produce(
             "--no-declare", help="Publish into a topology that exists, whatever its settings."
         ),
     ] = False,
+    confirm_timeout: options.ConfirmTimeout = options.CONFIRM_TIMEOUT,
+    give_up_after: options.GiveUpAfter = options.GIVE_UP_AFTER,
     ledger: options.Ledger = None,
     resume: Annotated[
         Path | None,
@@ -132,6 +135,8 @@ def produce(
         declare=not no_declare,
         confirms=not no_confirms,
         progress_every=progress_every,
+        give_up_s=give_up_after,
+        confirm_timeout_s=confirm_timeout,
     )
     return _carry_out(task, connection, recorder(ledger, connection), as_json=as_json)
 
@@ -140,7 +145,8 @@ def _resume(folder: Path, connection: Connection, context: typer.Context, *, as_
     """Finish the one unfinished run in a folder."""
     from rabbitproof.work import resume as work
 
-    more = _given(context) - _WITH_RESUME
+    given = _given(context)
+    more = given - _WITH_RESUME
     if more:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(more))
         raise UsageError(f"--resume takes every option from the ledger; leave out {names}.")
@@ -149,6 +155,8 @@ def _resume(folder: Path, connection: Connection, context: typer.Context, *, as_
         note(f"nothing to do: no producer's ledger in {safe(str(folder))} is unfinished.")
         return Exit.DONE
     task = work.task_of(record)
+    waits = {_WAITS[name]: context.params[name] for name in given & _WAITS.keys()}
+    task = replace(task, **waits)
     try:
         here = connection.as_before(record.header.options)
     except (KeyError, TypeError, ValueError):
@@ -170,8 +178,14 @@ def _resume(folder: Path, connection: Connection, context: typer.Context, *, as_
     return _carry_out(task, here, keeper, as_json=as_json, known=outcomes)
 
 
-_WITH_RESUME = frozenset({"resume", "as_json"}) | {one.name for one in fields(Flags)}
-"""What may be said beside ``--resume``: how to show it, and where the broker is now."""
+_WAITS = {"confirm_timeout": "confirm_timeout_s", "give_up_after": "give_up_s"}
+"""How long to wait: the parameters, and what the task calls them."""
+
+_WITH_RESUME = (
+    frozenset({"resume", "as_json"}) | _WAITS.keys() | {one.name for one in fields(Flags)}
+)
+"""What may be said beside ``--resume``: how to show it, how long to wait, and where the broker is
+now."""
 
 
 def _given(context: typer.Context) -> set[str]:
@@ -192,7 +206,6 @@ def _carry_out(
     known: Outcomes | None = None,
 ) -> Exit:
     """Send what the task asks for and say how it ended."""
-    from rabbitproof.amqp.connection import open_connection
     from rabbitproof.cli.show import Show
     from rabbitproof.work.produce import Producer
 
@@ -203,15 +216,16 @@ def _carry_out(
             "Leave it out for anything that matters."
         )
     name = f"RabbitMQ Producer ({platform.node()})"
-    producer = Producer(
-        task, lambda: open_connection(connection.addresses, name), keeper, known=known
-    )
+    producer = Producer(task, connection.dialer(name), keeper, known=known)
     paced = task.rate is not None
     try:
         show.all(producer.run())
-    except (KeyboardInterrupt, RabbitproofError):
+    except (KeyboardInterrupt, RabbitproofError) as error:
         if producer.outcomes.attempted:
             show.end(producer.summary(), latency=paced)
+            if isinstance(error, GivenUp) and keeper.path is not None:
+                folder = safe(shlex.quote(str(keeper.path.parent)), 500)
+                show.note(f"`rabbitproof produce --resume {folder}` finishes it later.")
         raise
     end = producer.summary()
     show.end(end, latency=paced)

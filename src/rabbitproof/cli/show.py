@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from rabbitproof.model import Advanced, Note, Produced, Purged, Sample, Started
+from rabbitproof.model import Advanced, Disconnected, Note, Produced, Purged, Sample, Started
 from rabbitproof.text import safe
 from rabbitproof.view import lines
 from rabbitproof.view.bar import Bar
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from rabbitproof.model import Consumed, Progress
 
 
+_WORD_S: Final = 10.0
+"""Seconds between two lines about a connection that is lost."""
+
+
 class Show:
     """Prints one participant's progress, each line headed by its ``[name]``."""
 
@@ -28,6 +32,8 @@ class Show:
         self._head = f"[{safe(name, 60)}]"
         self._json = as_json
         self._blocked: str | None = None
+        self._next_word = _WORD_S
+        """From when on a lost connection is worth another line, in seconds since its loss."""
 
     def all(self, progress: Iterable[Progress], *, waiting: bool = False) -> None:
         """Print progress until it ends. ``waiting``: say so when the participant is ready."""
@@ -35,6 +41,8 @@ class Show:
             for event in progress:
                 if isinstance(event, Advanced):
                     bar.advance(event)
+                elif isinstance(event, Disconnected):
+                    bar.without(event.seconds)
                 self._one(event, waiting=waiting)
 
     def _one(self, event: Progress, *, waiting: bool) -> None:
@@ -43,7 +51,12 @@ class Show:
                 self._advanced(event)
             case Sample():
                 self.data(lines.got(event))
+            case Disconnected():
+                if event.seconds >= self._next_word:
+                    self._next_word = event.seconds + _WORD_S
+                    self.note(lines.disconnected(event))
             case Note():
+                self._next_word = _WORD_S
                 self.note(event.text)
             case Purged():
                 self.note(lines.purged(event))
@@ -54,12 +67,9 @@ class Show:
         if event.blocked != self._blocked:
             self._blocked = event.blocked
             if event.blocked is None:
-                self.note("the broker takes messages again.")
+                self.note("unblocked: the broker takes messages again.")
             else:
-                self.note(
-                    f"the broker has blocked publishing ({safe(event.blocked)}); waiting until "
-                    "its alarm is over."
-                )
+                self.note(f"{lines.blocked(event.blocked)}; waiting until its alarm is over.")
         if event.mark:
             producing = event.sample is None
             self.note(lines.published(event) if producing else lines.consumed(event))

@@ -66,7 +66,6 @@ def window(
             raise
         raise WindowUnavailable(_no_tkinter()) from None
 
-    from rabbitproof.amqp.connection import open_connection
     from rabbitproof.cli.show import Show
     from rabbitproof.view.humanize import size
     from rabbitproof.work.consume import Task
@@ -91,9 +90,7 @@ def window(
             open_api=lambda: connection.api.open(timeout=API_PATIENCE_S),
             options=connection.for_ledger(),
         )
-    receiver = Receiver(
-        task, lambda: open_connection(connection.addresses, client), messages, recorder
-    )
+    receiver = Receiver(task, connection.dialer(client), messages, recorder)
     root = open_screen()
     show = Show(name)
     receiver.open()

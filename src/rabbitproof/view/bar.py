@@ -9,6 +9,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Self
 
+from rabbitproof.view.lines import blocked
+
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -86,6 +88,13 @@ class Bar:
         (task,) = progress.tasks
         state = "" if task.speed is None else f"{task.speed:,.0f} msg/s"
         if event.blocked is not None:
-            state = "blocked by the broker"
+            state = blocked(event.blocked)
         progress.update(self._task, completed=event.done, count=f"{event.done:,}{of}", rate=state)
         progress.refresh()
+
+    def without(self, seconds: float) -> None:
+        """Show for how long there has been no connection."""
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, rate=f"no connection for {seconds:.0f} s")
+            self._progress.refresh()
+            self._drawn = 0.0

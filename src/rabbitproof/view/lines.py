@@ -12,9 +12,9 @@ from rabbitproof.model import Produced
 from rabbitproof.text import safe
 
 if TYPE_CHECKING:
-    from rabbitproof.model import Advanced, Consumed, Purged, Sample
+    from rabbitproof.model import Advanced, Consumed, Disconnected, Purged, Sample
 
-_ID, _SENDER, _N, _TEXT = 60, 40, 20, 200
+_ID, _SENDER, _N, _TEXT, _REASON = 60, 40, 20, 200, 80
 """Characters shown of a message's parts at most."""
 
 _ONE_HOST = "one host"
@@ -48,10 +48,20 @@ def pace(event: Advanced) -> str:
     done, total, seconds = event.done, event.total or event.done, event.seconds
     verb = "published" if event.sample is None else "received"
     if event.blocked is not None:
-        return f"{verb} {done:,}/{total:,}, blocked by the broker"
+        return f"{verb} {done:,}/{total:,}, {blocked(event.blocked)}"
     rate = done / seconds if seconds > 0 else 0.0
     left = f"{(total - done) / rate:,.0f} s left" if rate else "? s left"
     return f"{verb} {done:,}/{total:,}, {rate:,.0f} msg/s, {left}"
+
+
+def blocked(reason: str) -> str:
+    """Say that the broker takes no publishes at the moment; ``reason`` is its own word for it."""
+    return f"blocked by the broker: {safe(reason, _REASON)}"
+
+
+def disconnected(event: Disconnected) -> str:
+    """Say for how long there has been no connection, and what the last attempt met."""
+    return f"no connection for {event.seconds:.0f} s: {event.why}"
 
 
 def got(message: Sample) -> str:

@@ -14,10 +14,10 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from rabbitproof.errors import ConnectionLost, Overdue, PreconditionFailed
-from rabbitproof.model import Advanced, Note, Started
+from rabbitproof.errors import PreconditionFailed, RabbitproofError
+from rabbitproof.model import Advanced, Started
 from rabbitproof.work.export import checked_copy, record_of, sent_at
-from rabbitproof.work.link import GIVE_UP_S, reopen
+from rabbitproof.work.link import GIVE_UP_S, passes, reopen, shun
 from rabbitproof.work.resend import Sender
 
 if TYPE_CHECKING:
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
 NACK_DEADLINE_S: Final = 30.0
 """Seconds for which refused messages are tried again without one being taken."""
 _NACK_PAUSE_S: Final = 0.25
-CONFIRM_DEADLINE_S: Final = 120.0
-"""Seconds without any answer while messages are in flight."""
-BLOCKED_DEADLINE_S: Final = 3600.0
 _REPORT_S: Final = 0.5
 _BATCH: Final = 200
 """Messages handed over at once."""
@@ -113,6 +110,8 @@ class Replayer:
         self._refusing_since: float | None = None
         self._gave_up = False
         """Refused for too long: nothing more is sent."""
+        self._trouble_since: float | None = None
+        """When a connection was lost; None when something was confirmed since then."""
         self._began = 0.0
         """When the first record was sent, monotonic."""
         self._answered = 0.0
@@ -126,13 +125,15 @@ class Replayer:
             yield from self._rehearse()
             return
         try:
-            self._open()
+            self._begin(self._connect())
             yield Started()
             began = self._answered = time.monotonic()
             while True:
                 try:
                     yield from self._pump()
-                except ConnectionLost as failure:
+                except RabbitproofError as failure:
+                    if not passes(failure):
+                        raise
                     yield from self._recover(failure)
                 else:
                     break
@@ -149,16 +150,20 @@ class Replayer:
             if self._connection is not None:
                 self._connection.abandon()
 
-    def _open(self) -> Connection:
-        self._connection = self._connect()
-        self._sender = Sender(self._connection)
-        return self._connection
+    def _begin(self, connection: Connection) -> None:
+        self._connection = connection
+        self._sender = Sender(connection)
 
-    def _recover(self, failure: ConnectionLost) -> Iterator[Note]:
+    def _recover(self, failure: RabbitproofError) -> Iterator[Progress]:
         left = self._sender.left()
         if self._connection is not None:
             self._connection.abandon()
-        yield from reopen(failure, self._open, self.task.give_up_s)
+        shun(self._connect)
+        if self._trouble_since is None:
+            self._trouble_since = time.monotonic()
+        yield from reopen(
+            failure, self._connect, self._begin, self.task.give_up_s, since=self._trouble_since
+        )
         self.counts.resent += len(left)
         for copy in left.values():
             self._send(copy)
@@ -188,7 +193,6 @@ class Replayer:
             idle = not ended and not self._sender.full and not self._again
             self._settle(0 if idle else min(_NACK_PAUSE_S, 1.0))
             yield from self._report()
-            self._check_deadline()
 
     def _fill(self) -> Generator[Progress, None, bool]:
         """Send some; return True at the end of the source."""
@@ -229,7 +233,7 @@ class Replayer:
     def _settle(self, timeout: float) -> None:
         results = self._sender.settle(timeout)
         if results:
-            self._answered = time.monotonic()
+            self._answered, self._trouble_since = time.monotonic(), None
         for result in results:
             self._count(result)
 
@@ -255,12 +259,3 @@ class Replayer:
         if now - self._told >= _REPORT_S:
             self._told = now
             yield Advanced(self.counts.confirmed, None, mark=False, blocked=self._sender.blocked)
-
-    def _check_deadline(self) -> None:
-        blocked = self._sender.blocked
-        limit = CONFIRM_DEADLINE_S if blocked is None else BLOCKED_DEADLINE_S
-        if len(self._sender) and time.monotonic() - self._answered > limit:
-            raise Overdue(
-                f"The broker answered no publish for {limit:.0f} s; {len(self._sender)} messages "
-                "stay in doubt. Look at its log and its alarms."
-            )

@@ -36,7 +36,7 @@ from rabbitproof.work import topology as wiring
 from rabbitproof.work.arrivals import Arrivals
 from rabbitproof.work.cpu import Cpu
 from rabbitproof.work.inspect import foreign_sample, sample
-from rabbitproof.work.link import GIVE_UP_S, reopen
+from rabbitproof.work.link import GIVE_UP_S, passes, reopen, shun, within
 from rabbitproof.work.recorder import Recorder
 
 if TYPE_CHECKING:
@@ -58,6 +58,8 @@ _LOOK_S: Final = 0.5
 a shorter time is gone before its share has become a gap."""
 _GONE_S: Final = 5.0
 """Within which a broker notices that a connection was closed without a word."""
+_GOODBYE_S: Final = 5.0
+"""For an answer on the way out, of a broker that may not give one."""
 _TICK_S: Final = 1.0
 """Longest wait without looking at the clock."""
 
@@ -95,6 +97,7 @@ class Task:
     """After ``expect`` was reached, go on until the queue has nothing more: a second copy may
     still come, and what is returned unread would be flagged as redelivered."""
     give_up_s: float = GIVE_UP_S
+    """Seconds for which a lost connection, or a queue that is gone, is waited for at most."""
     host: str = "unknown"
     """The name of this machine: a message from the same one has the same clock."""
 
@@ -129,6 +132,8 @@ class Consumer:
     _started: float | None = None
     _active: float = 0.0
     """When something came last, or the connection came back (monotonic seconds)."""
+    _made: bool = False
+    """The queue was missing at the start, and we made it."""
     _looked: float = 0.0
     """When other consumers were looked for last."""
     _cpu: Cpu = field(default_factory=Cpu)
@@ -156,7 +161,9 @@ class Consumer:
                     self._cpu.end()
                     yield from self._finish()
                     break
-                except ConnectionLost as failure:
+                except RabbitproofError as failure:
+                    if not (passes(failure) or isinstance(failure, ConsumerGone)):
+                        raise
                     yield from self._recover(failure)
         except BaseException as error:
             self.recorder.stopped(error)
@@ -208,11 +215,20 @@ class Consumer:
         channel = connection.open_channel()
         try:
             found = wiring.look(connection, channel, task.queue)
-        except NotFound:
+        except NotFound as missing:
+            if passes(missing):
+                raise  # it is there, but its node is down
+            if self.began and not self._made:
+                # Its settings and bindings were somebody's, who may well declare it again.
+                raise ConsumerGone(
+                    f"There is no queue '{safe(task.queue)}' on {connection.where} any more; "
+                    "declare it again, for example with a producer."
+                ) from None
             channel = connection.open_channel()
             queue = Queue(task.queue, durable=True, lazy=task.lazy)
             wiring.declare_queue(connection, channel, queue)
             found = wiring.look(connection, channel, task.queue)
+            self._made = True
             yield Note(
                 f"There was no queue '{safe(task.queue)}'; a durable one was created. It stays "
                 "empty until something is bound to it: start a producer."
@@ -239,19 +255,28 @@ class Consumer:
         if prefetch >= _GATHER_FROM:
             connection.gather(min(GATHER_BYTES, prefetch * _GATHER_PER_PREFETCH))
 
-    def _recover(self, failure: ConnectionLost) -> Iterator[Progress]:
+    def _recover(self, failure: RabbitproofError) -> Iterator[Progress]:
         """Connect and subscribe again; what was not acknowledged comes again."""
-        self._open.abandon()
+        if isinstance(failure, ConsumerGone):
+            self._open.close(_GOODBYE_S)  # so that the acknowledgements arrive
+        else:
+            self._open.abandon()
+            shun(self.connect)
         self.recorder.event("lost", why=str(failure))
 
-        def again() -> Connection:
-            self._connection = self.connect()
+        def prepare(connection: Connection) -> None:
+            self._connection = connection
             for _ in self._subscribe():
                 pass
-            return self._connection
 
-        self._connection = yield from reopen(failure, again, self.task.give_up_s)
-        self.recorder.event("connected")
+        yield from reopen(
+            failure,
+            self.connect,
+            prepare,
+            self.task.give_up_s,
+            worth_it=lambda error: passes(error) or isinstance(error, ConsumerGone),
+        )
+        self.recorder.event("connected", where=self._open.where)
         self._active = time.monotonic()
 
     def _finish(self, *, interrupted: bool = False) -> Iterator[Progress]:
@@ -295,6 +320,7 @@ class Consumer:
         if not self.recorder.keeps or self._started is None:
             return
         with contextlib.suppress(RabbitproofError):
+            self._open.patience = _GOODBYE_S
             try:
                 for _ in self._finish(interrupted=True):
                     pass
@@ -305,7 +331,7 @@ class Consumer:
     def _count_from_outside(self) -> None:
         """Leave the connection and count on a new one, once the broker has seen that we left."""
         self._open.abandon()
-        connection = self._connection = self.connect()
+        connection = self._connection = within(self.connect, _GOODBYE_S)
         channel = connection.open_channel()
         deadline = time.monotonic() + _GONE_S
         found = wiring.look(connection, channel, self.task.queue)
@@ -351,7 +377,7 @@ class Consumer:
                     self._answer()
                     raise ConsumerGone(
                         f"The broker ended the consumer on '{safe(task.queue)}': the queue was "
-                        "deleted or lost its node; check it with `rabbitmqctl list_queues`."
+                        "deleted, or its node or leader is gone."
                     )
                 if self._enough:
                     break

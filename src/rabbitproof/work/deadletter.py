@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from rabbitproof.amqp import content, methods
 from rabbitproof.amqp.content import FLAGS_AT
-from rabbitproof.errors import ConnectionLost, NotFound, UsageError
-from rabbitproof.model import Advanced, Note, Started
+from rabbitproof.errors import ConnectionLost, NotFound, RabbitproofError, UsageError
+from rabbitproof.model import Advanced, Started
 from rabbitproof.text import safe
 from rabbitproof.work import topology as wiring
 from rabbitproof.work.hold import HELD, Held
-from rabbitproof.work.link import GIVE_UP_S, reopen
+from rabbitproof.work.link import GIVE_UP_S, passes, reopen, shun
 from rabbitproof.work.resend import Copy, Sender
 
 if TYPE_CHECKING:
@@ -257,6 +257,8 @@ class Mover:
         self._settled = 0
         """Dead letters with which nothing more is to be done in this run."""
         self._last_report = 0.0
+        self._trouble_since: float | None = None
+        """When a connection was lost; None when a copy was confirmed since then."""
 
     def run(self) -> Iterator[Progress]:
         """Do all of it. What was there at the start is looked at once."""
@@ -264,7 +266,7 @@ class Mover:
         if task.to_queue == task.queue:
             raise UsageError("--to-queue is the queue itself; name another one.")
         try:
-            self._open()
+            self._begin(self._connect())
             first = True
             while True:
                 try:
@@ -274,7 +276,9 @@ class Mover:
                         yield Started()
                     yield from self._pass(held)
                     counts.after = wiring.ready_count(self._alive(self._source), task.queue)
-                except ConnectionLost as failure:
+                except RabbitproofError as failure:
+                    if not passes(failure):
+                        raise
                     yield from self._recover(failure)
                 else:
                     return
@@ -283,11 +287,10 @@ class Mover:
                 if connection is not None:
                     connection.abandon()
 
-    def _open(self) -> Connection:
+    def _begin(self, source: Connection) -> None:
         # Two: while an alarm blocks the one that publishes, the other one still acknowledges.
-        self._source = self._connect()
+        self._source = source
         self._target = self._connect()
-        return self._target
 
     @staticmethod
     def _alive(connection: Connection | None) -> Connection:
@@ -295,11 +298,16 @@ class Mover:
             raise ConnectionLost
         return connection
 
-    def _recover(self, failure: ConnectionLost) -> Iterator[Note]:
+    def _recover(self, failure: RabbitproofError) -> Iterator[Progress]:
         for connection in (self._source, self._target):
             if connection is not None:
                 connection.abandon()
-        yield from reopen(failure, self._open, self.task.give_up_s)
+        shun(self._connect)
+        if self._trouble_since is None:
+            self._trouble_since = time.monotonic()
+        yield from reopen(
+            failure, self._connect, self._begin, self.task.give_up_s, since=self._trouble_since
+        )
 
     def _pass(self, held: Held) -> Iterator[Progress]:
         """Go once through what is there."""
@@ -338,8 +346,9 @@ class Mover:
                 self._finish(held, open_letters, sender.settle(1.0))
                 yield from self._report(sender)
             held.give_back()
-        except ConnectionLost:
-            counts.in_doubt += len(open_letters)
+        except RabbitproofError as failure:
+            if passes(failure):
+                counts.in_doubt += len(open_letters)
             raise
         yield Advanced(counts.sent, counts.before, mark=False)
 
@@ -383,6 +392,7 @@ class Mover:
             if result.outcome == "confirmed":
                 held.acknowledge(delivery)
                 self.counts.sent += 1
+                self._trouble_since = None
             elif result.outcome == "returned":
                 self.counts.returned += 1
                 self.problems[result.copy.routing_key.decode()] = "the broker returned its copy"

@@ -22,10 +22,12 @@ from rabbitproof.amqp.confirms import Confirms, Unconfirmed
 from rabbitproof.amqp.publishes import Envelope, Publishes
 from rabbitproof.amqp.session import Blocked, Returned, Unblocked
 from rabbitproof.errors import (
+    BrokerRefused,
     ChannelClosed,
     ConnectionLost,
     Overdue,
     PreconditionFailed,
+    RabbitproofError,
     UsageError,
 )
 from rabbitproof.identity import HOST_HEADER, id_prefix, identify
@@ -34,7 +36,7 @@ from rabbitproof.proof.latency import RunLatency
 from rabbitproof.proof.ledger import Outcomes, runs
 from rabbitproof.work import topology as wiring
 from rabbitproof.work.cpu import Cpu
-from rabbitproof.work.link import GIVE_UP_S, reopen
+from rabbitproof.work.link import CONFIRM_TIMEOUT_S, GIVE_UP_S, check_silence, passes, reopen, shun
 from rabbitproof.work.recorder import Recorder
 
 if TYPE_CHECKING:
@@ -56,10 +58,6 @@ _RATE_STEP_SHARE: Final = 0.01
 this time of each other, or within this share of the time that they are late: what piled up during
 an outage would otherwise go out in tiny buffers."""
 
-CONFIRM_DEADLINE_S: Final = 120.0
-"""Seconds without any answer while publishes are open, after which they stay in doubt."""
-BLOCKED_DEADLINE_S: Final = 3600.0
-"""The same while the broker says that it is blocked by an alarm."""
 NACK_DEADLINE_S: Final = 30.0
 """Seconds for which nacked messages are tried again."""
 _NACK_PAUSE_S: Final = 0.25
@@ -98,6 +96,10 @@ class Task:
     look at its confirms."""
     progress_every: int = 10_000
     give_up_s: float = GIVE_UP_S
+    """Seconds from the loss of a connection to the next confirm, at most."""
+    confirm_timeout_s: float = CONFIRM_TIMEOUT_S
+    """Seconds without any answer to a publish after which its connection counts as lost. It does
+    not run while the broker says that it is blocked."""
 
 
 class Producer:
@@ -134,6 +136,10 @@ class Producer:
         self._cpu = Cpu()
         self._second_time = range(1, task.send_again + 1)
         self._last_answer = 0.0
+        self._waiting_since = 0.0
+        """When the last answer came, or what was sent first after all had been answered."""
+        self._trouble_since: float | None = None
+        """When a connection was lost; None when there was a confirm since then."""
         self._marked = 0
         self._blocked: str | None = None
 
@@ -149,15 +155,18 @@ class Producer:
             yield Started()
             self._started = time.monotonic()
             self._cpu.begin()
-            self._last_answer = self._started
+            self._last_answer = self._waiting_since = self._started
             while True:
                 try:
                     yield from self._pump()
                     break
-                except ConnectionLost as failure:
+                except RabbitproofError as failure:
+                    if not passes(failure):
+                        raise
                     yield from self._recover(failure)
             self._cpu.end()
-            with contextlib.suppress(ConnectionLost):  # every outcome is known by now
+            # Every outcome is known by now.
+            with contextlib.suppress(ConnectionLost, BrokerRefused, Overdue):
                 self.ready = wiring.ready_count(self._open, self.task.topology.work.name)
             self._record_end()
             self._open.close()
@@ -250,34 +259,40 @@ class Producer:
         consumers: dict[str, int | None] = {}
         for queue in self.task.topology.queues:
             counts[queue.name], consumers[queue.name] = None, None
-            with contextlib.suppress(ConnectionLost):
+            with contextlib.suppress(ConnectionLost, BrokerRefused, Overdue):
                 counts[queue.name], consumers[queue.name] = wiring.end_count(
                     self._open, queue, len(self.outcomes.confirmed)
                 )
         self.recorder.end(asdict(self.summary()), counts=counts, consumers=consumers)
 
-    def _recover(self, failure: ConnectionLost) -> Iterator[Progress]:
+    def _recover(self, failure: RabbitproofError) -> Iterator[Progress]:
         """Connect again; what was open is sent again under the same ids."""
         self._open.abandon()
+        shun(self._connect)
         self.recorder.event("lost", why=str(failure), in_flight=len(self._unconfirmed))
+        if self._trouble_since is None:
+            self._trouble_since = time.monotonic()
         for numbers, since in reversed(self._unconfirmed.left()):
             self._again.appendleft((0.0, numbers, since))
         self._unconfirmed = Unconfirmed()
 
-        def again() -> Connection:
-            self._connection = self._connect()
+        def prepare(connection: Connection) -> None:
+            self._connection = connection
             if self.task.declare:
                 # A broker that restarted has lost what was not durable.
-                channel = self._connection.open_channel()
-                for _ in wiring.declare(self._connection, channel, self.task.topology):
+                channel = connection.open_channel()
+                for _ in wiring.declare(connection, channel, self.task.topology):
                     pass
             self._begin()
-            return self._connection
 
-        self._connection = yield from reopen(failure, again, self.task.give_up_s)
-        self.recorder.event("connected")
+        yield from reopen(
+            failure, self._connect, prepare, self.task.give_up_s, since=self._trouble_since
+        )
+        self.recorder.event("connected", where=self._open.where)
         self._blocked = None
-        self._last_answer = time.monotonic()
+        self._waiting_since = time.monotonic()
+        if not self.task.confirms:
+            self._trouble_since = None
 
     @property
     def _open(self) -> Connection:
@@ -332,10 +347,12 @@ class Producer:
             # By today's clock, not by that of the start: it may have been set meanwhile.
             sent_ns = time.time_ns() - (time.monotonic_ns() - since)
             connection.send(self._channel, self._publishes.encode(numbers, sent_ns=sent_ns))
-            if self.task.confirms:
-                self._unconfirmed.sent(numbers, since)
-            else:
-                self._last_answer = time.monotonic()
+            if not self.task.confirms:
+                self._last_answer = self._waiting_since = time.monotonic()
+                continue
+            if not self._unconfirmed:
+                self._waiting_since = time.monotonic()
+            self._unconfirmed.sent(numbers, since)
 
     def _figures(self) -> dict[str, Any]:
         """Return what is worth to be known over time."""
@@ -402,7 +419,8 @@ class Producer:
         match event:
             case Confirms():
                 now = time.monotonic_ns()
-                self._last_answer = now / 1e9
+                self._last_answer = self._waiting_since = now / 1e9
+                self._trouble_since = None
                 for numbers, since in self._unconfirmed.settle(event):
                     if event.nack:
                         self._refused(numbers, since)
@@ -420,7 +438,7 @@ class Producer:
             case Unblocked():
                 self._blocked = None
                 self.recorder.event("unblocked")
-                self._last_answer = time.monotonic()
+                self._waiting_since = time.monotonic()
 
     def _time(self, numbers: Sequence[int], since: int, now: int) -> None:
         """Record how long these took, all with one look: they shared a buffer."""
@@ -450,14 +468,16 @@ class Producer:
         yield Advanced(done, total, mark=False, blocked=self._blocked)
 
     def _check_deadline(self) -> None:
-        limit = CONFIRM_DEADLINE_S if self._blocked is None else BLOCKED_DEADLINE_S
-        waiting = len(self._unconfirmed) or self._open.backlog
-        if waiting and time.monotonic() - self._last_answer > limit:
-            why = f" It says it is blocked: {self._blocked}." if self._blocked else ""
-            raise Overdue(
-                f"The broker answered no publish for {limit:.0f} s; {len(self._unconfirmed)} "
-                f"messages stay in doubt.{why} Look at its log and its alarms, then run this again."
-            )
+        """See whether the broker has been silent for too long."""
+        if not (self._unconfirmed or self._open.backlog):
+            return
+        check_silence(
+            self._open,
+            self._waiting_since,
+            len(self._unconfirmed),
+            self._blocked,
+            self.task.confirm_timeout_s,
+        )
 
 
 def _body(task: Task) -> tuple[bytes, Callable[[int], bytes]]:

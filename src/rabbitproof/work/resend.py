@@ -11,6 +11,7 @@ Refuses to decide what is sent and where to, and to reconnect (``audit``, ``dead
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
@@ -20,6 +21,7 @@ from rabbitproof.amqp.confirms import Confirms, Unconfirmed
 from rabbitproof.amqp.content import FLAGS_AT
 from rabbitproof.amqp.copies import copy_frames
 from rabbitproof.amqp.session import Blocked, Returned, Unblocked
+from rabbitproof.work.link import check_silence
 
 if TYPE_CHECKING:
     from rabbitproof.amqp.connection import Connection
@@ -71,6 +73,7 @@ class Sender:
         self._bytes = 0
         self._returned: set[int] = set()
         self._buffer: list[bytes] = []
+        self._waiting_since = 0.0
 
     def __len__(self) -> int:
         return len(self._open)
@@ -86,6 +89,8 @@ class Sender:
 
     def send(self, key: int, copy: Copy) -> None:
         """Publish a copy; ``flush`` hands it over. Keys of open messages differ."""
+        if not self._open:
+            self._waiting_since = time.monotonic()
         self._open[key] = copy
         self._bytes += copy.size
         self._buffer.append(copy_frames(self._channel, *copy, self.connection.frame_max))
@@ -98,11 +103,16 @@ class Sender:
             self._buffer.clear()
 
     def settle(self, timeout: float) -> list[Result]:
-        """Let at most ``timeout`` seconds pass and return what became known."""
+        """Let at most ``timeout`` seconds pass and return what became known.
+
+        Raises what ``link.check_silence`` does when the broker answers nothing.
+        """
         self.flush()
         results: list[Result] = []
         for event in self.connection.wait(timeout):
             self._take(event, results)
+        if self._open and not results:
+            check_silence(self.connection, self._waiting_since, len(self._open), self.blocked)
         return results
 
     def left(self) -> dict[int, Copy]:
@@ -112,6 +122,7 @@ class Sender:
     def _take(self, event: Event, results: list[Result]) -> None:
         match event:
             case Confirms():
+                self._waiting_since = time.monotonic()
                 for keys, _ in self._unconfirmed.settle(event):
                     results += [self._done(key, nack=event.nack) for key in keys]
             case Returned():
@@ -120,6 +131,7 @@ class Sender:
                 self.blocked = event.reason or "no reason given"
             case Unblocked():
                 self.blocked = None
+                self._waiting_since = time.monotonic()
 
     def _done(self, key: int, *, nack: bool) -> Result:
         copy = self._open.pop(key)

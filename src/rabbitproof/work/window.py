@@ -42,6 +42,7 @@ from rabbitproof.work import topology as wiring
 from rabbitproof.work.consume import GATHER_BYTES
 from rabbitproof.work.cpu import Cpu
 from rabbitproof.work.inbox import CORRUPT, FOREIGN
+from rabbitproof.work.link import shun, within
 from rabbitproof.work.recorder import Recorder
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ _LOOK_S: Final = 0.5
 """How often other consumers are looked for while messages are missing."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
 """Between attempts to connect again, doubling. A refused attempt costs nobody anything."""
+_LONGEST_ATTEMPT_S: Final = 10.0
+"""For all addresses together."""
 _END_S: Final = 10.0
 """Within which the thread ends once it is asked to: some answers of a broker that is busy."""
 _GATHER_FROM: Final = 2_000
@@ -220,6 +223,8 @@ class Receiver:
         self.messages.lost()
         self._decisions.clear()
         gone = isinstance(trouble, (ConsumerGone, NotFound))
+        if not gone:
+            shun(self._connect)
         self.link = Link("no queue" if gone else "broken", str(trouble))
         self._count(always=True)
 
@@ -229,7 +234,7 @@ class Receiver:
         while not self._stop.wait(pause):
             pause = min(2 * pause, _LONGEST_PAUSE_S)
             try:
-                self._connection = self._connect()
+                self._connection = within(self._connect, _LONGEST_ATTEMPT_S)
                 self._subscribe(make=False)
             except NotFound:
                 self.link = Link(
