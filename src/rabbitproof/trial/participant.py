@@ -20,18 +20,15 @@ import time
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from rabbitproof.address import Address, Tls
-from rabbitproof.amqp.connection import open_connection
+from rabbitproof.amqp.dial import Dialer
 from rabbitproof.errors import RabbitproofError
 from rabbitproof.identity import Source
 from rabbitproof.model import Queue, Started, Topology
 from rabbitproof.work import consume, produce
 from rabbitproof.work.recorder import LedgerRecorder
-
-if TYPE_CHECKING:
-    from rabbitproof.amqp.connection import Connection
 
 _REPORT_S: Final = 0.02
 """Seconds between two lines at least: a fault has to be able to happen in the middle."""
@@ -70,9 +67,7 @@ def _work(order: dict[str, Any], stopping: threading.Event) -> None:
     addresses = [_address(one) for one in order["addresses"]]
     name = order["connection"]
 
-    def connect() -> Connection:
-        return open_connection(addresses, name)
-
+    connect = Dialer(addresses, name)
     recorder = LedgerRecorder(
         Path(order["ledger"]), run=order["run"], vhost=addresses[0].vhost, options={}
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
@@ -23,8 +23,8 @@ A, B, C = (Address("127.0.0.1", port) for port in (1, 2, 3))
 class Broker:
     """Stands in for a connection; addresses in ``down`` refuse."""
 
-    down: set[Address] = set()
-    asked: list[Address] = []
+    down: ClassVar[set[Address]] = set()
+    asked: ClassVar[list[Address]] = []
 
     def __init__(self, address: Address, _name: str, **_: Any) -> None:
         type(self).asked.append(address)

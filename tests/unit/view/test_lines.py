@@ -108,7 +108,10 @@ def test_a_pace_that_is_not_known_is_not_made_up() -> None:
     """At the very beginning there is no rate; a broker that blocks has none."""
     event = Advanced(1, 10, mark=True)
     assert lines.pace(event) == "published 1/10, 0 msg/s, ? s left"
-    assert lines.pace(replace(event, blocked="memory")) == "published 1/10, blocked by the broker"
+    assert (
+        lines.pace(replace(event, blocked="memory"))
+        == "published 1/10, blocked by the broker: memory"
+    )
 
 
 FAST = {

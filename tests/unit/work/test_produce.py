@@ -23,6 +23,8 @@ class Connection:
 
     frame_max = 131_072
     backlog = 0
+    patience = 60.0
+    where = "here:5672"
     closed = False
 
     def __init__(self) -> None:
