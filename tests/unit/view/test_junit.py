@@ -165,8 +165,10 @@ def test_the_time_has_no_offset(started: str, stamp: str | None) -> None:
 
 def hostile(text: str) -> TrialResult:
     """Return a result in which every text comes from somebody else."""
+    made = result(Decision.FAIL, (text,), ((text, False),), text, text)
+    # Not as keywords: a queue may be called as one of the parameters is.
     queues = {text: queue(lost=1, lost_ids=(text,))}
-    return result(Decision.FAIL, (text,), ((text, False),), text, text, **queues)
+    return replace(made, verdict=replace(made.verdict, queues=queues))
 
 
 EVIL = "<script>]]>&\"'\x00\x1b[2J\ud800\ufffe\uffff\u202e\n"
