@@ -77,6 +77,19 @@ def encode(properties: dict[str, Any]) -> bytes:
         raise ValueError(msg) from error
 
 
+def spans(properties: bytes) -> list[tuple[str, int, int, str]] | None:
+    """Return where simple values lie in properties, in order: name of the property or header,
+    first byte, the one behind the last, and a letter: ``s`` text, ``q`` and ``Q`` numbers of 8
+    bytes with and without a sign. None for what can't be read.
+
+    Texts, the timestamp, and headers of the types S and l; headers in headers are left out.
+    """
+    try:
+        return _spans(properties)
+    except (_Odd, IndexError, struct.error):
+        return None
+
+
 def text_or_bytes(value: bytes) -> Any:
     """Return a text as a string, and what is none as ``{"x": base64}``."""
     try:
@@ -130,6 +143,41 @@ def _decode(data: bytes) -> dict[str, Any]:
             end = at + 1 + data[at]
             out[name] = text_or_bytes(data[at + 1 : end])
             at = end
+    if at != len(data):
+        raise _Odd
+    return out
+
+
+def _spans(data: bytes) -> list[tuple[str, int, int, str]]:
+    flags = data[0] << 8 | data[1]
+    if flags & _UNKNOWN_FLAGS:
+        raise _Odd
+    out: list[tuple[str, int, int, str]] = []
+    at = 2
+    for name in _NAMES:
+        if not flags & _BITS[name]:
+            continue
+        if name == "headers":
+            (size,) = _LENGTH.unpack_from(data, at)
+            end = at + 4 + size
+            at += 4
+            while at < end:
+                key = data[at + 1 : at + 1 + data[at]].decode("utf-8", "replace")
+                value = at + 1 + data[at]
+                _, at = _value(data, value, end, 0)
+                if data[value] == 0x53:
+                    out.append((key, value + 5, at, "s"))
+                elif data[value] == 0x6C:
+                    out.append((key, value + 1, at, "q"))
+            _inside(at, end)
+        elif name in _NUMBERS:
+            size = struct.calcsize(_NUMBERS[name])
+            if size == 8:
+                out.append((name, at, at + size, "Q"))
+            at += size
+        else:
+            out.append((name, at + 1, at + 1 + data[at], "s"))
+            at += 1 + data[at]
     if at != len(data):
         raise _Odd
     return out

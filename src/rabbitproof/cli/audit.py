@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import json
 import re
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from rabbitproof.amqp.deliveries import Delivery
     from rabbitproof.broker.answers import QueueInfo
     from rabbitproof.work.audit import Counts, Task
-    from rabbitproof.work.export import Record
+    from rabbitproof.work.export_lines import Record
     from rabbitproof.work.hold import Held
 
 app = new_app(no_args_is_help=True, help="Look at the audit trail, keep it, send it again.")
@@ -117,6 +118,7 @@ def export(
         held = _hold(opened, connection, queue, from_ or "first", default=from_ is None, yes=yes)
         if held is None:
             return Exit.FAILED
+        began = time.monotonic()
         try:
             with create(file, replace=replace) as writer:
                 show.all(audit.export(held, writer, limit))
@@ -124,7 +126,8 @@ def export(
             note(f"{safe(str(file))} is cut: the export did not end. Export again.")
             raise
     show.data(
-        f"done. exported={writer.messages}, bytes={file.stat().st_size}, file={safe(str(file))}"
+        f"done. exported={writer.messages}, bytes={file.stat().st_size}, "
+        f"file={safe(str(file))}, time={time.monotonic() - began:.2f}s"
     )
     return Exit.DONE
 
@@ -250,7 +253,7 @@ def _hold(
     if not may_hold(opened, info, yes=yes):
         note("nothing was read.")
         return None
-    return Held(opened, queue, stream=stream, offset=offset)
+    return Held(opened, queue, stream=stream, classic=info.type == "classic", offset=offset)
 
 
 def _offset(text: str) -> Any:
@@ -340,7 +343,7 @@ def _summary(counts: Counts, task: Task) -> str:
 
 def _show(number: int, delivery: Delivery, *, as_json: bool) -> None:
     from rabbitproof.view import lines
-    from rabbitproof.work.export import record_of
+    from rabbitproof.work.export_lines import record_of
     from rabbitproof.work.hold import offset_of
     from rabbitproof.work.inspect import foreign_sample
 

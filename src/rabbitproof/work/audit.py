@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Final
 
 from rabbitproof.errors import PreconditionFailed, RabbitproofError
 from rabbitproof.model import Advanced, Started
-from rabbitproof.work.export import checked_copy, record_of, sent_at
+from rabbitproof.work.export import checked_copy, sent_at
+from rabbitproof.work.export_lines import record_of
 from rabbitproof.work.link import GIVE_UP_S, passes, reopen, shun
 from rabbitproof.work.resend import Sender
 
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 
     from rabbitproof.amqp.connection import Connection
     from rabbitproof.model import Progress
-    from rabbitproof.work.export import Record, Writer
+    from rabbitproof.work.export import Writer
+    from rabbitproof.work.export_lines import Record
     from rabbitproof.work.hold import Held
     from rabbitproof.work.resend import Copy, Result
 
@@ -44,7 +46,7 @@ def export(held: Held, writer: Writer, limit: int | None) -> Iterator[Progress]:
     if limit is not None:
         total = limit if total is None else min(total, limit)
     told = 0.0
-    for some in held.read(limit):
+    for some in held.read_bulk(limit):
         writer.write(some)
         now = time.monotonic()
         if now - told >= _REPORT_S:

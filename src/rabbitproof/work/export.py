@@ -2,7 +2,7 @@
 
 JSON lines, as plain text, gzip (``.gz``) or zstd (``.zst``) by the file's name. The first line
 says what the file is, the last one how many messages there are and their checksum: without it the
-file was cut. Each line between is one message (``record_of``):
+file was cut. Each line between is one message (``export_lines``):
 
     {"exchange": …, "routing_key": …, "properties": {…}, "body": text}
 
@@ -26,65 +26,23 @@ from typing import IO, TYPE_CHECKING, Any, Final
 import zstandard
 
 from rabbitproof.amqp import content
-from rabbitproof.amqp.content import FLAGS_AT
 from rabbitproof.errors import ExportBroken, UsageError
 from rabbitproof.text import safe
+from rabbitproof.work.export_lines import BARE_MARK_HEADER, MARK_HEADER, Lines, dump
 from rabbitproof.work.resend import Copy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from rabbitproof.amqp.deliveries import Delivery
-
-Record = dict[str, Any]
+    from rabbitproof.amqp.deliveries import Batch, Delivery
+    from rabbitproof.work.export_lines import Record
 
 HEAD: Final = b'{"rabbitproof":"export","version":1}\n'
-MARK_HEADER: Final = "rabbitproof_replayed_ns"
-"""Says that a message was replayed and when, in nanoseconds since 1970. An integer of its own and
-no table, because a stream does not keep tables."""
-BARE_MARK_HEADER: Final = "rabbitproof_replayed_bare_ns"
-"""The same, in a message that had no headers before: then the mark's going takes them away."""
-_MARKS: Final = (MARK_HEADER, BARE_MARK_HEADER)
-_OF_A_DELIVERY: Final = ("x-stream-offset", "x-delivery-count", "x-acquired-count")
 _LONGEST_LINE: Final = 1 << 30
 """Bytes. A message may have 512 MiB at most (RabbitMQ's highest max_message_size), a third more
 in base64."""
 _READ_SIZE: Final = 1 << 20
-
-_dump = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-
-
-def record_of(delivery: Delivery) -> Record:
-    """Return a message as JSON."""
-    properties = content.decode(delivery.header[FLAGS_AT:])
-    mark = None
-    table = properties.get("headers")
-    if isinstance(table, dict):
-        size = len(table)
-        for name in _OF_A_DELIVERY:
-            table.pop(name, None)
-        bare = BARE_MARK_HEADER in table
-        mark = table.pop(BARE_MARK_HEADER, None) or table.pop(MARK_HEADER, None)
-        if not table and (bare or (size and mark is None)):
-            del properties["headers"]  # there were none before the broker or a replay put some in
-    elif table is not None:
-        properties["headers"] = [
-            pair for pair in table if pair[0] not in _OF_A_DELIVERY and pair[0] not in _MARKS
-        ]
-        mark = next((pair[1] for pair in table if pair[0] in _MARKS), None)
-    record: Record = {
-        "exchange": content.text_or_bytes(delivery.exchange),
-        "routing_key": content.text_or_bytes(delivery.routing_key),
-        "properties": properties,
-    }
-    try:
-        record["body"] = delivery.body.decode()
-    except UnicodeDecodeError:
-        record["body_base64"] = base64.b64encode(delivery.body).decode()
-    if mark is not None:
-        record["replayed"] = mark
-    return record
 
 
 def copy_of(record: Record, at_ns: int, *, exchange: bytes | None, key: bytes | None) -> Copy:
@@ -136,22 +94,23 @@ class Writer:
         self._file = file
         self.messages = 0
         self._crc = zlib.crc32(HEAD)
+        self._lines = Lines()
         file.write(HEAD)
 
-    def write(self, deliveries: Iterable[Delivery]) -> None:
+    def write(self, some: Iterable[Batch | Delivery]) -> None:
         """Write messages."""
-        lines = [_dump(record_of(delivery)) for delivery in deliveries]
+        lines = list(self._lines.of(some))
         if not lines:
             return
         self.messages += len(lines)
-        data = ("\n".join(lines) + "\n").encode()
+        data = b"".join(lines)
         self._crc = zlib.crc32(data, self._crc)
         self._file.write(data)
 
     def end(self) -> None:
         """Say that this is all."""
         end = {"end": {"messages": self.messages, "crc32": f"{self._crc:08x}"}}
-        self._file.write((_dump(end) + "\n").encode())
+        self._file.write((dump(end) + "\n").encode())
 
 
 @contextmanager

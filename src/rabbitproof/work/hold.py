@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pamqp import commands
 
 from rabbitproof.amqp import methods
-from rabbitproof.amqp.deliveries import Delivery
+from rabbitproof.amqp.deliveries import Batch, Delivery
 from rabbitproof.amqp.session import ConsumerCancelled
 from rabbitproof.errors import ConsumerGone
 from rabbitproof.text import safe
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from pamqp.common import FieldValue
 
     from rabbitproof.amqp.connection import Connection
+
+Message = Batch | Delivery
 
 HELD: Final = 5_000
 """Messages that one consumer holds before the next one begins. It may be 65,535 (basic.qos has 16
@@ -49,7 +51,7 @@ OFFSET_HEADER: Final = "x-stream-offset"
 
 
 class Held:
-    """One reading of one queue. Messages are ``Delivery``; ``give_back`` when done."""
+    """One reading of one queue; ``give_back`` when done."""
 
     def __init__(
         self,
@@ -57,12 +59,17 @@ class Held:
         queue: str,
         *,
         stream: bool = False,
+        classic: bool = False,
         offset: Any = "first",
         hold: int = HELD,
     ) -> None:
-        """``offset``: where to begin in a stream, as RabbitMQ understands ``x-stream-offset``."""
+        """``offset``: where to begin in a stream, as RabbitMQ understands ``x-stream-offset``.
+
+        ``classic``: it is certain that the queue is one, so giving back may be quicker.
+        """
         self.queue = queue
         self.stream = stream
+        self._classic = classic
         self.connection = connection
         self._offset = offset
         self._hold = STREAM_PREFETCH if stream else hold
@@ -74,7 +81,6 @@ class Held:
         """Messages that were ready at the start; a stream's lags."""
         if not stream:
             self._hold = min(max(self._hold, self.there // _MOST_CHANNELS), _MOST_HELD)
-        connection.deliver_whole()
         if stream or min(self._hold, self.there) >= _GATHER_FROM:  # a stream's count lags
             connection.gather(_GATHER_BYTES)
 
@@ -83,6 +89,16 @@ class Held:
 
         ``limit``: no more than so many. ``follow``: go on when there are no more.
         """
+        self.connection.deliver_whole()
+        for some in self._read(limit, follow=follow):
+            yield [one for one in some if isinstance(one, Delivery)]
+
+    def read_bulk(self, limit: int | None = None) -> Iterator[list[Message]]:
+        """Do as ``read`` with our own messages in batches, which have their ``heads``."""
+        self.connection.keep_heads()
+        yield from self._read(limit, follow=False)
+
+    def _read(self, limit: int | None, *, follow: bool) -> Iterator[list[Message]]:
         end = None if follow or self.stream else self.there
         if limit is not None:
             end = limit if end is None else min(limit, end)
@@ -98,11 +114,13 @@ class Held:
             now = time.monotonic()
             if some:
                 silent_since = now
-                some = some if end is None else some[: end - count]
-                count += len(some)
+                size = sum(map(_size, some))
+                if end is not None and count + size > end:
+                    some, size = _first(some, end - count), end - count
+                count += size
                 tags = self._channels
                 for one in some:
-                    tags[one.channel] = one.delivery_tag
+                    tags[one.channel] = _last_tag(one)
                 if self.stream:
                     self._ask_for_more()
                 elif tags[self._current] >= full and (end is None or count < end):
@@ -110,18 +128,35 @@ class Held:
             elif not follow and now - silent_since >= _SILENCE_S and self._nothing_left():
                 return
             yield some
-            if some and last is not None and (at := offset_of(some[-1])) is not None and at >= last:
+            if (
+                some
+                and last is not None
+                and (at := _offset_at(some[-1])) is not None
+                and at >= last
+            ):
                 return
 
     def give_back(self) -> None:
         """Return everything that was read and not acknowledged to its place in the queue."""
-        for channel in self._channels:
-            if not self.stream:
-                # Cancelled first, or it would come to this very consumer again. Tag 0: all that
-                # is not acknowledged yet. Closing alone would give it back as well, but quorum
-                # queues of RabbitMQ 4.3 count that as a failed delivery.
-                self.connection.call(channel, commands.Basic.Cancel(_TAG))
-                self.connection.tell(channel, commands.Basic.Nack(0, multiple=True, requeue=True))
+        # The last ones first: into a classic queue that already has what came before them, each
+        # channel's messages take three times as long. A quorum queue would keep that order.
+        channels = [*self._channels]
+        if self._classic:
+            channels.reverse()
+        if self.stream:
+            for channel in channels:
+                self.connection.call(channel, methods.CLOSE)
+            self._channels.clear()
+            return
+        for channel in self._channels:  # first all: or messages would come to another one of us
+            self.connection.call(channel, commands.Basic.Cancel(_TAG))
+        for channel in channels:
+            # Tag 0: all that is not acknowledged yet. Closing alone would give it back as well,
+            # but quorum queues of RabbitMQ 4.3 count that as a failed delivery.
+            self.connection.tell(channel, commands.Basic.Nack(0, multiple=True, requeue=True))
+            # Asked on the same channel, a classic queue answers when it has done it: who counts
+            # afterwards counts all of them.
+            wiring.message_count(self.connection, channel, self.queue)
             self.connection.call(channel, methods.CLOSE)
         self._channels.clear()
 
@@ -157,10 +192,10 @@ class Held:
         self._channels[channel], self._current = 0, channel
         return prefetch
 
-    def _take(self) -> list[Delivery]:
-        found = []
+    def _take(self) -> list[Message]:
+        found: list[Message] = []
         for event in self.connection.wait(_TICK_S):
-            if isinstance(event, Delivery) and event.channel in self._channels:
+            if isinstance(event, Batch | Delivery) and event.channel in self._channels:
                 found.append(event)
             elif isinstance(event, ConsumerCancelled):
                 raise ConsumerGone(
@@ -196,9 +231,10 @@ class Held:
         last, deadline = -1, time.monotonic() + _SILENCE_S
         while (left := deadline - time.monotonic()) > 0:
             for event in self.connection.wait(left):
-                if isinstance(event, Delivery):
-                    last = max(last, offset_of(event) or 0)
-                    self.connection.tell(channel, commands.Basic.Ack(event.delivery_tag))
+                if isinstance(event, Batch | Delivery):
+                    last = max(last, _offset_at(event) or 0)
+                    ack = commands.Basic.Ack(_last_tag(event), multiple=True)
+                    self.connection.tell(channel, ack)
                     deadline = time.monotonic() + _SILENCE_S / 2
         self.connection.call(channel, commands.Basic.Cancel(_TAG))
         self.connection.call(channel, methods.CLOSE)
@@ -211,9 +247,41 @@ _OFFSET_KEY: Final = bytes([len(OFFSET_HEADER)]) + OFFSET_HEADER.encode() + b"l"
 
 def offset_of(delivery: Delivery) -> int | None:
     """Return where a message stands in its stream; None outside one."""
+    return _find_offset(delivery.header)
+
+
+def _offset_at(message: Message) -> int | None:
+    if isinstance(message, Batch):
+        return _find_offset(message.heads[-1])
+    return offset_of(message)
+
+
+def _find_offset(header: bytes) -> int | None:
     # RabbitMQ puts it first, and nobody else's header comes before it.
-    at = delivery.header.find(_OFFSET_KEY)
+    at = header.find(_OFFSET_KEY)
     if at < 0:
         return None
     at += len(_OFFSET_KEY)
-    return int.from_bytes(delivery.header[at : at + 8], "big")
+    return int.from_bytes(header[at : at + 8], "big")
+
+
+def _last_tag(message: Message) -> int:
+    return message.last_tag if isinstance(message, Batch) else message.delivery_tag
+
+
+def _size(message: Message) -> int:
+    return len(message.bodies) if isinstance(message, Batch) else 1
+
+
+def _first(some: list[Message], count: int) -> list[Message]:
+    """Return the first ``count`` messages."""
+    out: list[Message] = []
+    for one in some:
+        size = _size(one)
+        if size > count:
+            if count and isinstance(one, Batch):
+                out.append(one.part(0, count))
+            return out
+        out.append(one)
+        count -= size
+    return out

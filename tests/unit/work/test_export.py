@@ -13,6 +13,7 @@ from rabbitproof.amqp import content
 from rabbitproof.amqp.deliveries import Delivery
 from rabbitproof.errors import ExportBroken, UsageError
 from rabbitproof.work import export
+from rabbitproof.work.export_lines import record_of
 
 NAMES = ["plain.jsonl", "zipped.jsonl.gz", "packed.jsonl.zst"]
 
@@ -166,9 +167,9 @@ def test_a_line_that_is_no_message_is_said_to_be_none(tmp_path: Path, line: str)
 def test_what_belongs_to_one_delivery_is_left_out() -> None:
     plain = {"headers": {"k": "v"}}
     more = {"headers": {"x-stream-offset": {"l": 5}, "k": "v", "x-delivery-count": {"l": 1}}}
-    records = [export.record_of(delivery(content.encode(one))) for one in (plain, more)]
+    records = [record_of(delivery(content.encode(one))) for one in (plain, more)]
     assert records[0] == records[1]
-    alone = export.record_of(delivery(content.encode({"headers": {"x-stream-offset": {"l": 5}}})))
+    alone = record_of(delivery(content.encode({"headers": {"x-stream-offset": {"l": 5}}})))
     assert alone["properties"] == {}
 
 
