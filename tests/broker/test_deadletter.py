@@ -151,16 +151,20 @@ def test_a_queue_deleted_in_the_middle_returns_the_copies(vhost: Any, monkeypatc
 
 
 def test_a_full_queue_refuses_and_its_dead_letters_stay(vhost: Any) -> None:
-    """What the target nacks is not acknowledged."""
+    """What the target nacks is not acknowledged.
+
+    A busy broker was once seen to return the first two, as if the new queue were not there yet:
+    those stay as well.
+    """
     die(vhost.url, 10)
     with witness(vhost.url) as channel:
         full = {"x-max-length": 4, "x-overflow": "reject-publish"}
         channel.queue_declare("small", durable=True, arguments=full)
     mover = run(vhost.url, what="move", to_queue="small")
-    assert mover.counts.sent + mover.counts.nacked == 10
+    assert mover.counts.sent + mover.counts.stayed == 10
     assert mover.counts.nacked > 0
     assert ready(vhost.url, "small") == mover.counts.sent
-    assert ready(vhost.url, "dead") == mover.counts.nacked
+    assert ready(vhost.url, "dead") == mover.counts.stayed
 
 
 def test_what_dies_again_and_again_is_left_after_some_retries(vhost: Any) -> None:
