@@ -26,7 +26,7 @@ import struct
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 FLAGS_AT: Final = 12
 """Where the property flags begin in a content header's payload (section 4.2.6.1)."""
@@ -121,11 +121,14 @@ def plain(value: Any) -> Any:
 # --- from bytes ---
 
 
-def _decode(data: bytes) -> dict[str, Any]:
+def _properties(data: bytes) -> Iterator[tuple[str, int, int]]:
+    """Yield each property that is there: its name, where its value begins, and where it ends.
+
+    The length before a text or a table is not part of it.
+    """
     flags = data[0] << 8 | data[1]
     if flags & _UNKNOWN_FLAGS:
         raise _Odd
-    out: dict[str, Any] = {}
     at = 2
     for name in _NAMES:
         if not flags & _BITS[name]:
@@ -133,71 +136,65 @@ def _decode(data: bytes) -> dict[str, Any]:
         if name == "headers":
             (size,) = _LENGTH.unpack_from(data, at)
             at += 4
-            out[name] = _table(data, at, at + size, 0)
-            at += size
         elif name in _NUMBERS:
-            form = _NUMBERS[name]
-            (out[name],) = struct.unpack_from(form, data, at)
-            at += struct.calcsize(form)
+            size = struct.calcsize(_NUMBERS[name])
         else:
-            end = at + 1 + data[at]
-            out[name] = text_or_bytes(data[at + 1 : end])
-            at = end
+            size = data[at]
+            at += 1
+        yield name, at, at + size
+        at += size
     if at != len(data):
         raise _Odd
+
+
+def _decode(data: bytes) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for name, at, end in _properties(data):
+        if name == "headers":
+            out[name] = _table(data, at, end, 0)
+        elif name in _NUMBERS:
+            (out[name],) = struct.unpack_from(_NUMBERS[name], data, at)
+        else:
+            out[name] = text_or_bytes(data[at:end])
     return out
+
+
+_SIMPLE: Final = {0x53: ("s", 5), 0x6C: ("q", 1)}
+"""Types of headers -> the letter of ``spans``, and bytes before the value, its type's included."""
 
 
 def _spans(data: bytes) -> list[tuple[str, int, int, str]]:
-    flags = data[0] << 8 | data[1]
-    if flags & _UNKNOWN_FLAGS:
-        raise _Odd
     out: list[tuple[str, int, int, str]] = []
-    at = 2
-    for name in _NAMES:
-        if not flags & _BITS[name]:
-            continue
+    for name, at, end in _properties(data):
         if name == "headers":
-            (size,) = _LENGTH.unpack_from(data, at)
-            end = at + 4 + size
-            at += 4
-            while at < end:
-                key = data[at + 1 : at + 1 + data[at]].decode("utf-8", "replace")
-                value = at + 1 + data[at]
-                _, at = _value(data, value, end, 0)
-                if data[value] == 0x53:
-                    out.append((key, value + 5, at, "s"))
-                elif data[value] == 0x6C:
-                    out.append((key, value + 1, at, "q"))
-            _inside(at, end)
-        elif name in _NUMBERS:
-            size = struct.calcsize(_NUMBERS[name])
-            if size == 8:
-                out.append((name, at, at + size, "Q"))
-            at += size
-        else:
-            out.append((name, at + 1, at + 1 + data[at], "s"))
-            at += 1 + data[at]
-    if at != len(data):
-        raise _Odd
+            for key, begin, _, after in _entries(data, at, end, 0):
+                if (simple := _SIMPLE.get(data[begin])) is not None:
+                    letter, before = simple
+                    out.append((key.decode("utf-8", "replace"), begin + before, after, letter))
+        elif name not in _NUMBERS:
+            out.append((name, at, end, "s"))
+        elif end - at == 8:
+            out.append((name, at, end, "Q"))
     return out
+
+
+def _entries(data: bytes, at: int, end: int, depth: int) -> Iterator[tuple[bytes, int, Any, int]]:
+    """Yield a table's entries: key, where the value's type stands, the value, where it ends."""
+    if end > len(data) or depth > _DEEPEST:
+        raise _Odd
+    while at < end:
+        begin = at + 1 + data[at]
+        value, after = _value(data, begin, end, depth)
+        yield data[at + 1 : begin], begin, value, after
+        at = after
+    if at != end:
+        raise _Odd
 
 
 def _table(data: bytes, at: int, end: int, depth: int) -> Any:
     """Return a table: an object, or pairs where an object could not say the same."""
-    if end > len(data) or depth > _DEEPEST:
-        raise _Odd
-    pairs: list[tuple[Any, Any]] = []
-    plain_keys = True
-    while at < end:
-        after = at + 1 + data[at]
-        key = text_or_bytes(data[at + 1 : after])
-        plain_keys = plain_keys and isinstance(key, str)
-        value, at = _value(data, after, end, depth)
-        pairs.append((key, value))
-    if at != end:
-        raise _Odd
-    if plain_keys:
+    pairs = [(text_or_bytes(key), value) for key, _, value, _ in _entries(data, at, end, depth)]
+    if all(isinstance(key, str) for key, _ in pairs):
         table = dict(pairs)
         if len(table) == len(pairs):
             return table
