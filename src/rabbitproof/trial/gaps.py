@@ -1,6 +1,7 @@
 """How long nothing was confirmed: the outage as the producers saw it. Pure.
 
-A gap is the time from one confirm to the next, also from the first publish to the first confirm.
+A gap is the time from one confirm to the next, also from the first publish to the first confirm,
+and from the last one to the end of a run in which messages stayed without an answer.
 All gaps of at least ``SERVICE_S`` together are the time without service. For as long as we keep
 the producer from reading ourselves, nobody can tell, and it is left out.
 """
@@ -27,14 +28,22 @@ class Gaps:
 
     def note(self, now: float, done: int) -> None:
         """Take into account that by ``now`` so many had been confirmed."""
-        if done <= self._done:
-            return
+        if done > self._done:
+            self._end(now)
+            self._done = done
+
+    def over(self, now: float) -> None:
+        """Count the time up to ``now`` as well: the sending ended, and something had no answer."""
+        self._end(now)
+
+    def _end(self, now: float) -> None:
+        """End the gap that is going on."""
         gap = now - self._since
         self.longest_s = max(self.longest_s, gap)
         least = SERVICE_S if self.rate is None else max(SERVICE_S, 10 / self.rate)
         if gap >= least:
             self.without_service_s += gap
-        self._done, self._since = done, now
+        self._since = now
 
     def leave_out(self, seconds: float) -> None:
         """Do not count that many seconds of the gap that is going on."""

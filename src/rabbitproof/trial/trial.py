@@ -249,6 +249,8 @@ class Trial:
                 self._samples.take(f"received from {WORK}", receiving.done)
             yield from self._due()
         self._gaps.note(self._samples.now, sending.done)
+        if any(ledger.in_doubt for ledger in sending.outcomes):
+            self._gaps.over(self._samples.now)  # the broker never came back to these
         self._samples.take(name, sending.done, final=True)
         if sending.latency is not None:
             self._latency["confirm"] = sending.latency

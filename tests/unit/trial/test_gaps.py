@@ -43,3 +43,12 @@ def test_what_we_took_ourselves_is_left_out() -> None:
     gaps.leave_out(3.0)
     gaps.note(4.2, 2)
     assert round(gaps.longest_s, 3) == 1.0
+
+
+def test_a_broker_that_never_comes_back_is_a_gap_to_the_end() -> None:
+    """What had no answer at the end ends no gap by itself, and must not hide it."""
+    gaps = Gaps()
+    gaps.note(1.0, 5)
+    gaps.note(9.0, 5)
+    gaps.over(9.0)
+    assert (gaps.longest_s, gaps.without_service_s) == (8.0, 9.0)
