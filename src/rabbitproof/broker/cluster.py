@@ -24,14 +24,12 @@ import os
 import queue
 import secrets
 import subprocess
-import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from rabbitproof.broker import cables, lease, ports, readiness
+from rabbitproof.broker import cables, lease, ports, readiness, script
 from rabbitproof.broker.install import Installation, cache_folder, check_path
 from rabbitproof.broker.layout import Identity, Layout, Membership, State
 from rabbitproof.broker.management import Management
@@ -314,18 +312,7 @@ class Cables:
     """The process of ``cables.py``, from this side."""
 
     def __init__(self, names: list[str]) -> None:
-        self._process = subprocess.Popen(  # noqa: S603 - our own script
-            [sys.executable, "-I", "-S", cables.__file__, str(os.getpid()), *names],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            cwd="/" if os.name == "posix" else None,
-            start_new_session=True,
-        )
-        self._replies: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-        threading.Thread(
-            target=_forward, args=(self._process.stdout, self._replies), daemon=True
-        ).start()
+        self._process, self._replies = script.start(cables.__file__, str(os.getpid()), *names)
         try:
             self.epmd: list[int] = self._reply()["epmd"]
         except BaseException:
@@ -353,19 +340,14 @@ class Cables:
             self._process.wait()
 
     def _reply(self) -> dict[str, Any]:
-        try:
-            return self._replies.get(timeout=_ORDER_S)
-        except queue.Empty:
-            raise NodeFailed(
-                "The cables between the nodes do not answer; find out what kills processes here."
-            ) from None
-
-
-def _forward(source: Any, replies: queue.SimpleQueue[dict[str, Any]]) -> None:
-    """Turn lines into queue items, so that waiting for one has a deadline."""
-    with source:
-        for line in source:
-            replies.put(json.loads(line))
+        with contextlib.suppress(queue.Empty):
+            reply = self._replies.get(timeout=_ORDER_S)
+            if "gone" not in reply:
+                return reply
+            self._replies.put(reply)  # true from now on, whoever asks next
+        raise NodeFailed(
+            "The cables between the nodes do not answer; find out what kills processes here."
+        )
 
 
 def _places(directory: Path | None, nodes: int) -> list[Path]:

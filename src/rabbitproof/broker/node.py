@@ -21,8 +21,6 @@ import queue
 import secrets
 import signal
 import subprocess
-import sys
-import threading
 import time
 from dataclasses import astuple
 from pathlib import Path
@@ -30,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import psutil
 
-from rabbitproof.broker import lease, ports, readiness, watchdog
+from rabbitproof.broker import lease, ports, readiness, script, watchdog
 from rabbitproof.broker.install import Installation, cache_folder, check_path
 from rabbitproof.broker.layout import Identity, Layout, Membership, State, TlsFiles
 from rabbitproof.errors import NodeFailed
@@ -396,21 +394,9 @@ class Node:
         leftovers: list[Path] = []
         if self._owned or self._created:
             leftovers = self._traces()
-        self._watchdog = subprocess.Popen(  # noqa: S603 - our own script
-            [
-                *(sys.executable, "-I", "-S", watchdog.__file__),
-                *(self._layout.mark, str(os.getpid()), *map(str, leftovers)),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            cwd="/" if os.name == "posix" else None,
-            start_new_session=True,
+        self._watchdog, self._replies = script.start(
+            watchdog.__file__, self._layout.mark, str(os.getpid()), *map(str, leftovers)
         )
-        self._replies = queue.SimpleQueue()
-        threading.Thread(
-            target=_forward, args=(self._watchdog.stdout, self._replies), daemon=True
-        ).start()
         if self._owned:
             self._lease.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             lease.Lease(
@@ -488,11 +474,3 @@ def _posix_signal(name: str) -> int:
     if number is None:
         raise NodeFailed("A process cannot be paused on Windows; leave that fault out here.")
     return int(number)
-
-
-def _forward(source: Any, replies: queue.SimpleQueue[dict[str, Any]]) -> None:
-    """Turn the watchdog's lines into queue items, so that waiting for one has a deadline."""
-    with source:
-        for line in source:
-            replies.put(json.loads(line))
-    replies.put({"gone": True})
