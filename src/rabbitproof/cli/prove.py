@@ -221,7 +221,7 @@ def prove(
         ledgers = None if report is None else report / "ledgers" / run
         trial = Trial(chosen, here, run, command=command, ledgers=ledgers)
         running = soak.Soak(trial) if scenario == SOAK else trial
-        follow(event for event in running.run())
+        follow(running.run())
     result = running.result
     if result is None:
         raise AssertionError("a trial that ended has a result")

@@ -21,7 +21,7 @@ from rabbitproof.trial import dice
 from rabbitproof.trial.plan import CATALOGUE, ClaimPlan, Scenario, Workload
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
     from pathlib import Path
 
     from rabbitproof.model import Progress, TrialResult
@@ -94,7 +94,7 @@ class Soak:
     """Of the broker's data and of the ledgers."""
     _began: float = 0.0
 
-    def run(self) -> Iterator[Progress]:
+    def run(self) -> Generator[Progress, None, None]:
         """Carry it out. While messages are sent, a note a minute stands for all that happens."""
         self._began = time.monotonic()
         due = self._began + _EVERY_S

@@ -40,8 +40,6 @@ _TRIAL_S: Final = 180.0
 _SLOWEST: Final = 2_000.0
 """Messages a second of a trial, all its phases together; no machine that passes is as slow."""
 
-Venue = "Callable[[Scenario, str], AbstractContextManager[Place]]"
-
 
 class TimeUp(KeyboardInterrupt):
     """A trial's time is over. Whoever tidies up after Ctrl+C does the same for this."""

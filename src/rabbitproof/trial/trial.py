@@ -109,7 +109,7 @@ class Trial:
         self._samples = Samples(self.place)
         self._schedule = faults.Schedule(self.scenario.faults)
 
-    def run(self) -> Iterator[Progress]:
+    def run(self) -> Generator[Progress, None, None]:
         """Carry it out."""
         started = datetime.now().astimezone().isoformat(timespec="seconds")
         with ExitStack() as stack:
