@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import os
-import random
-import signal
-import subprocess
-import sys
-import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 import pika
 import pytest
 
+from kills import kill_again_and_again
 from rabbitproof.broker.management import Management
 from rabbitproof.model import Note
 from rabbitproof.work import deadletter
@@ -216,12 +212,11 @@ def test_odd_messages_are_read_and_moved(vhost: Any) -> None:
         channel.basic_publish("", "dead", b"\x00\xff", odd)
         headerless = pika.BasicProperties(headers={"x-death": [{"queue": 5}]})
         channel.basic_publish("", "dead", b"x", headerless)
-    while ready(vhost.url, "dead") < 4:
-        pass
+    eventually(lambda: ready(vhost.url, "dead") == 4, "four dead letters")
     stays = run(vhost.url, what="retry")
-    there = ready(vhost.url, "dead")
     assert stays.counts.sent == 0
-    assert run(vhost.url, what="move", to_queue="parked").counts.sent == there
+    eventually(lambda: ready(vhost.url, "dead") == 4, "all four are back")
+    assert run(vhost.url, what="move", to_queue="parked").counts.sent == 4
     bodies = {body for _, body in drain(vhost.url, "parked")}
     assert bodies == {b"", big, b"\x00\xff", b"x"}
 
@@ -284,61 +279,9 @@ def test_a_broker_that_restarts_loses_nothing(private_node: Node) -> None:
     assert not left
 
 
-def kill_again_and_again(vhost: Any, node: Any, times: int, count: int) -> tuple[set[str], int]:
-    """Move messages to and fro with processes that are killed with -9 at random moments.
-
-    Return the ids that are left, and how many copies there are.
-    """
-    environment = dict(
-        os.environ,
-        PYTHONPATH=os.path.join(os.path.dirname(__file__), "..", "..", "src"),  # noqa: PTH118, PTH120
-        RABBITMQ_URL=vhost.url,
-        RABBITMQ_MANAGEMENT_URL=node.management_url,
-    )
-    with witness(vhost.url) as channel:
-        for name in ("dead", "parked"):
-            channel.queue_declare(name, durable=True)
-        channel.confirm_delivery()
-        publish(channel, count, "", "dead")
-    killed, way = 0, ("dead", "parked")
-    while killed < times:
-        command = [sys.executable, "-m", "rabbitproof", "deadletter", "move", "--yes"]
-        process = subprocess.Popen(
-            [*command, "--queue", way[0], "--to-queue", way[1]],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        begun = threading.Event()
-
-        def wait(process: Any = process, way: Any = way, begun: Any = begun) -> None:
-            while process.poll() is None and ready(vhost.url, way[1]) == 0:
-                pass
-            begun.set()
-
-        watcher = threading.Thread(target=wait)
-        watcher.start()
-        begun.wait(30)
-        try:
-            process.wait(random.uniform(0, 0.25))  # the moment of the kill is the experiment
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            killed += 1
-        process.communicate()
-        watcher.join()
-        eventually(
-            lambda queue=way[0]: ready(vhost.url, queue) or ready(vhost.url, "parked"), "its end"
-        )
-        if ready(vhost.url, way[0]) == 0:
-            way = (way[1], way[0])
-    copies = [one for queue in ("dead", "parked") for one in drain(vhost.url, queue)]
-    return {properties.message_id for properties, _ in copies}, len(copies)
-
-
 @pytest.mark.slow
-def test_killed_again_and_again_it_loses_nothing(vhost: Any, node: Any) -> None:
-    """A process that is killed with -9 leaves copies, never gaps."""
-    times = int(os.environ.get("RABBITPROOF_KILLS", "8"))
-    found, copies = kill_again_and_again(vhost, node, times, 4_000)
-    print(f"killed {times} times: lost {4_000 - len(found)}, copies {copies - 4_000}")
-    assert found == {f"m{n}" for n in range(1, 4_001)}
+@pytest.mark.parametrize("what", ["retry", "move"])
+def test_killed_again_and_again_it_loses_nothing(vhost: Any, node: Any, what: str) -> None:
+    """A process that is killed with -9 leaves copies, never gaps. `tests/kills.py` kills more."""
+    tally = kill_again_and_again(vhost.url, node.management_url, what, times=4, count=3_000)
+    assert (tally.lost, tally.foreign) == (0, 0), tally
