@@ -37,8 +37,11 @@ PLACES = {
         "trial/ceiling.py",
     },
     "subprocess": {"broker/", "trial/"},
-    "tkinter": {"view/table.py", "view/window.py"},
-    "sv_ttk": {"view/window.py"},
+    "tkinter": {
+        "view/table.py",
+        *(f"view/window{one}.py" for one in ("", "_keys", "_look", "_parts")),
+    },
+    "sv_ttk": {"view/window_look.py"},
     "httpx": {"broker/management.py"},
     "http.client": {"broker/management.py"},
     "urllib.request": {"broker/management.py"},

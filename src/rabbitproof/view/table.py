@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rabbitproof.view.listing import Listing
 from rabbitproof.view.messages import COLUMNS, cells
+from rabbitproof.view.window_columns import COLUMNS as WIDTHS
+from rabbitproof.view.window_columns import fit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,14 +34,9 @@ proc rabbitproof_fill {tree rows chosen focus} {
     if {$focus ne ""} { $tree focus $focus }
 }
 """
-_WIDTHS: Final = {
-    "number": ("9,999,999", "e"), "time": ("00:00:00.000", "w"),
-    "id": ("00000000…000000000000", "w"),
-    "from": ("somebody 12", "w"), "n": ("9999999", "e"), "text": ("a short text", "w"),
-    "size": ("999.9 KiB", "e"), "redelivered": ("Redelivered", "w"), "state": ("● requeued", "w"),
-}  # fmt: skip
-"""A text that a column has room for, and the side where its texts stand."""
 _WHEEL_ROWS: Final = 3
+_BORDER: Final = 4
+"""Of the widget, pixels on each side."""
 _EMPTY: Final = ("", "", "", "", "", "", "", "", "")
 _SHIFT, _CONTROL = 0x1, 0x4
 
@@ -56,6 +53,8 @@ class Table(ttk.Frame):
         self._rows = 0
         self._filled: Any = None
         self._numbers: list[int] = []
+        self._wanted: dict[str, int] = {}
+        """The widths of all columns, if there is room for them."""
         keys = [key for key, _ in COLUMNS]
         self.tree = tree = ttk.Treeview(self, columns=keys, show="headings", selectmode="none")
         for key, heading in COLUMNS:
@@ -70,14 +69,11 @@ class Table(ttk.Frame):
 
     def dress(self, font: Any, colours: dict[str, str]) -> None:
         """Take other sizes and colours."""
-        for key, (sample, _) in _WIDTHS.items():
-            width = font.measure(sample) + font.measure("00")
-            self.tree.column(
-                key, width=width, minwidth=width // 3, anchor=_anchor(key), stretch=key == "text"
-            )
-        for tag, colour in colours.items():
-            self.tree.tag_configure(tag, foreground=colour)
-        self._fit()
+        padding = font.measure("00")
+        self._wanted = {key: font.measure(one.sample) + padding for key, one in WIDTHS.items()}
+        for tag in ("unacked", "gone", "redelivered", "corrupt"):
+            self.tree.tag_configure(tag, foreground=colours[tag])
+        self._resized()
 
     # --- filling ---
 
@@ -95,7 +91,22 @@ class Table(ttk.Frame):
             self.tree.tk.call("rabbitproof_fill", str(self.tree), filled, chosen, focus)
         self._bar.set(*listing.place())
 
-    def _fit(self, _event: Any = None) -> None:
+    def _resized(self, _event: Any = None) -> None:
+        self._fit_columns()
+        self._fit_rows()
+
+    def _fit_columns(self) -> None:
+        """Show the columns that there is room for."""
+        tree = self.tree
+        room = tree.winfo_width() - 2 * _BORDER
+        if not self._wanted or room <= 1:  # not on the screen yet
+            return
+        widths = fit(self._wanted, room)
+        for key, width in widths.items():
+            tree.column(key, width=width, minwidth=width // 3, anchor=_anchor(key), stretch=False)
+        tree.configure(displaycolumns=[*widths])
+
+    def _fit_rows(self) -> None:
         """Have as many rows as there is room for."""
         height = int(ttk.Style(self).lookup("Treeview", "rowheight") or 20)
         if not self._rows:
@@ -118,7 +129,7 @@ class Table(ttk.Frame):
 
     def _bind(self) -> None:
         tree = self.tree
-        tree.bind("<Configure>", self._fit)
+        tree.bind("<Configure>", self._resized)
         tree.bind("<Button-1>", self._clicked)
         tree.bind("<Double-Button-1>", self._clicked)
         tree.bind("<B1-Motion>", self._dragged)
@@ -187,7 +198,7 @@ class Table(ttk.Frame):
 
 
 def _anchor(key: str) -> Any:
-    return _WIDTHS[key][1]
+    return WIDTHS[key].side
 
 
 def _tags(row: Row) -> tuple[str, ...]:

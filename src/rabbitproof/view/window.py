@@ -1,9 +1,11 @@
 """The window: messages as they come, one of them whole, and the buttons that answer them.
 
-Everything that is seen and typed is here and in ``table``; what is received and kept is behind two
-values that are passed in, an ``Inbox`` and a ``Control``. A tick, 25 times a second, looks whether
-something changed and draws it, ten times a second at most; what takes longer (a filter, a search, a
-file) is done in slices of a tick, so that no key and no click waits for it.
+What is received and kept is behind two values that are passed in, an ``Inbox`` and a ``Control``. A
+tick, 25 times a second, looks whether something changed and draws it, ten times a second at most;
+what takes longer (a filter, a search, a file) is done in slices of a tick, so that no key and no
+click waits for it. Its parts: ``table``, and with a name that begins with ``window_``, the rest of
+what is seen (``parts``), its colours and sizes (``look``), its keys, its filter (``search``) and
+what it saves (``files``).
 
 Rules: the receiving thread and this one share one interpreter, so each call to Tcl may have to wait
 for the other: few calls, each with much in it. What comes from a message went through ``messages``,
@@ -16,25 +18,25 @@ import contextlib
 import sys
 import time
 import tkinter as tk
-from bisect import bisect_left
 from pathlib import Path
-from tkinter import filedialog, font, ttk
-from typing import TYPE_CHECKING, Any, Final, Literal
-
-import sv_ttk
+from tkinter import filedialog, ttk
+from typing import TYPE_CHECKING, Any, Final
 
 from rabbitproof.errors import WindowUnavailable
 from rabbitproof.text import safe
 from rabbitproof.view import messages as words
-from rabbitproof.view.humanize import rate as human_rate
-from rabbitproof.view.humanize import size as human_size
-from rabbitproof.view.listing import Numbers, Rates
+from rabbitproof.view import window_files, window_keys
+from rabbitproof.view.listing import Rates
 from rabbitproof.view.table import Table
+from rabbitproof.view.window_look import Look
+from rabbitproof.view.window_parts import Head, Reader, flow
+from rabbitproof.view.window_search import Search
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Generator
 
-    from rabbitproof.received import Control, Counts, Inbox, Verb
+    from rabbitproof.received import Control, Inbox, Verb
+    from rabbitproof.view.window_look import Theme
 
 TICK_MS: Final = 40
 _DRAW_S: Final = 0.1
@@ -42,57 +44,7 @@ _DRAW_S: Final = 0.1
 _LABELS_S: Final = 0.25
 _SLICE_S: Final = 0.012
 """For which long work goes on in one tick."""
-_RESCAN_S: Final = 1.0
-"""How often a filter on states is applied anew while states change."""
-_LARGEST_COPY: Final = 4 << 20
-"""Characters that are put on the clipboard."""
-_STEPS: Final = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0)
-"""Of the zoom."""
-
-Theme = Literal["light", "dark"]
-
-_COLOURS: Final[dict[str, dict[str, str]]] = {
-    "light": {
-        "ground": "#fafafa", "text": "#1c1c1c", "quiet": "#5f5f5f", "accent": "#0a5fae",
-        "good": "#107c10", "warn": "#9a5a00", "bad": "#c42b1c", "chosen": "#cfe4fa",
-        "line": "#d0d0d0",
-        "unacked": "#0a5fae", "gone": "#6b6b6b", "redelivered": "#9a5a00", "corrupt": "#c42b1c",
-    },
-    "dark": {
-        "ground": "#1c1c1c", "text": "#fafafa", "quiet": "#a0a0a0", "accent": "#60cdff",
-        "good": "#6ccb5f", "warn": "#fcb95b", "bad": "#ff99a4", "chosen": "#1d4b6e",
-        "line": "#454545",
-        "unacked": "#60cdff", "gone": "#9a9a9a", "redelivered": "#fcb95b", "corrupt": "#ff99a4",
-    },
-}  # fmt: skip
-"""Contrast with the ground is 4.5 or more (WCAG 2.1, 1.4.3)."""
-
-_PHASES: Final = {"connected": "good", "broken": "bad", "no queue": "bad", "closed": "quiet"}
-
-_COUNTERS: Final = (
-    ("received", "Received"), ("rate", "Rate"), ("unacked", "Unacked"), ("acked", "Acked"),
-    ("requeued", "Requeued"), ("rejected", "Rejected"), ("returned", "Returned"),
-    ("unique", "Unique"), ("redelivered", "Redelivered"), ("duplicates", "Duplicates"),
-    ("missing", "Missing"), ("corrupt", "Corrupt"), ("foreign", "Foreign"),
-)  # fmt: skip
-
-HELP: Final = (
-    ("P", "pause, go on: paused, the prefetch fills and the rest stays in the queue"),
-    ("A   R   X", "acknowledge, requeue, reject the selected messages (with --ack hand)"),
-    ("↑ ↓ PgUp PgDn Home", "move in the table; with Shift, select"),
-    ("End", "go to the newest message and stay with it"),
-    ("Ctrl+A", "select all that is listed"),
-    ("Ctrl+F", 'filter: words, id: from: n: text: is:unacked is:redelivered, -word, "two words"'),
-    ("F3   Shift+F3", "find the next older, the next newer message (Ctrl+G: what to find)"),
-    ("Ctrl+C", "copy the selected messages as lines of JSON"),
-    ("Ctrl+S   Ctrl+Shift+S", "save the selected, or all listed messages as lines of JSON"),
-    ("Ctrl+L", "clear: forget what is answered"),
-    ("Ctrl+T", "light or dark"),
-    ("Ctrl++   Ctrl+-   Ctrl+0", "larger, smaller, as it was"),
-    ("Tab", "go through filter, search, table, message and buttons"),
-    ("Esc", "empty the filter, back to the table"),
-    ("Ctrl+Q", "close; what is unacknowledged returns to the queue"),
-)
+_NOTHING_SELECTED: Final = "Select messages first: click one, or press ↑."
 
 
 def open_screen() -> tk.Tk:
@@ -133,33 +85,28 @@ class Window:
         self._inbox = inbox
         self._control = control
         self._by_hand = by_hand
-        self._name = name
-        self._queue = queue
-        self._theme: Theme = theme
-        self._scale = max(0.75, root.winfo_fpixels("1i") / 96)
-        self._zoom = 1.0
+        self._look = Look(root, theme)
+        self._search = Search(inbox)
         self._rates = Rates()
         self._newest = 0
         self._paused = False
-        self._drawn = self._labelled = self._scanned = 0.0
+        self._drawn = self._labelled = 0.0
         self._changes = -1
         self._dirty = True
-        self._query = ""
-        self._matches: list[int] = []
-        self._next = 1
-        """The first number that the filter has not looked at."""
+        self._touch = False
+        """Whether somebody moved something: drawn at the next tick."""
         self._shown_message: tuple[int, str] | None = None
         self._jobs: list[Generator[None, None, None]] = []
         self._failure: BaseException | None = None
-        self._texts: dict[str, str] = {}
-        self._quiet: list[ttk.Label] = []
+        self._said: dict[str, str] = {}
         self._heading = f"{safe(name, 60)}: {safe(queue, 80)}"
         root.title(self._heading)
         root.report_callback_exception = self._failed
         root.protocol("WM_DELETE_WINDOW", self.close)
-        self._build(bound)
-        self._keys()
+        self._build(safe(queue, 80), bound)
+        window_keys.bind(self)
         self._dress()
+        self._place()
 
     # --- life ---
 
@@ -188,44 +135,53 @@ class Window:
 
     # --- building ---
 
-    def _build(self, bound: str) -> None:
-        root = self.root
-        outer = ttk.Frame(root, padding=round(12 * self._scale))
+    def _build(self, queue: str, bound: str) -> None:
+        look = self._look
+        outer = ttk.Frame(self.root, padding=look.pixels(12))
         outer.pack(fill="both", expand=True)
         outer.columnconfigure(0, weight=1)
-        outer.rowconfigure(4, weight=1)
-
-        head = ttk.Frame(outer)
-        head.grid(row=0, column=0, sticky="ew")
-        head.columnconfigure(0, weight=1)
-        self._title = ttk.Label(head, text=safe(self._queue, 80))
-        self._title.grid(row=0, column=0, sticky="w")
-        self._link = ttk.Label(head, text="")
-        self._link.grid(row=1, column=0, sticky="ew")
-        self._graph = tk.Canvas(head, highlightthickness=0, borderwidth=0)
-        self._graph.grid(row=0, column=1, rowspan=2, sticky="e")
-
-        self._counters = ttk.Frame(outer)
-        self._counters.grid(row=1, column=0, sticky="ew", pady=(8, 4))
-        self._values: dict[str, ttk.Label] = {}
-        boxes = []
-        for key, label in _COUNTERS:
-            box = ttk.Frame(self._counters)
-            self._label_of(box, label).pack(anchor="w")
-            value = ttk.Label(box, text="0", style="Figure.TLabel")
-            value.pack(anchor="w")
-            self._values[key] = value
-            boxes.append(box)
-        _flow(self._counters, boxes, round(18 * self._scale))
-
+        outer.rowconfigure(3, weight=1)
+        self._head = Head(outer, look, queue)
+        self._head.grid(row=0, column=0, sticky="ew")
         buttons = ttk.Frame(outer)
-        buttons.grid(row=2, column=0, sticky="ew", pady=4)
-        self._buttons: dict[str, ttk.Button] = {}
+        buttons.grid(row=1, column=0, sticky="ew", pady=4)
+        self.buttons = self._make_buttons(buttons)
+        flow(buttons, list(self.buttons.values()), look.pixels(6))
+
+        search = ttk.Frame(outer)
+        search.grid(row=2, column=0, sticky="ew", pady=(4, 8))
+        self._listed = look.quiet_label(search, "")
+        self._listed.pack(side="right")
+        ttk.Label(search, text="Filter ^F").pack(side="left")
+        self.filter = ttk.Entry(search)
+        self.filter.pack(side="left", fill="x", expand=True, padx=(6, 12))
+        ttk.Label(search, text="Find ^G").pack(side="left")
+        self.sought = ttk.Entry(search, width=18)
+        self.sought.pack(side="left", padx=(6, 12))
+
+        panes = ttk.PanedWindow(outer, orient="vertical")
+        panes.grid(row=3, column=0, sticky="nsew")
+        self.table = Table(panes, self._inbox, self._touched)
+        panes.add(self.table, weight=3)
+        below = ttk.PanedWindow(panes, orient="horizontal")
+        self.detail, self.body = Reader(below, look), Reader(below, look)
+        below.add(self.detail, weight=2)
+        below.add(self.body, weight=3)
+        panes.add(below, weight=3)
+
+        foot = ttk.Frame(outer)
+        foot.grid(row=4, column=0, sticky="ew", pady=(6, 0))
+        self._note = look.quiet_label(foot, "")
+        self._note.pack(side="left", fill="x", expand=True, padx=(0, look.pixels(18)))
+        look.quiet_label(foot, bound).pack(side="right")
+
+    def _make_buttons(self, parent: ttk.Frame) -> dict[str, ttk.Button]:
+        made: dict[str, ttk.Button] = {}
 
         def button(
             key: str, text: str, command: Callable[[], None], style: str = "TButton"
         ) -> None:
-            self._buttons[key] = ttk.Button(buttons, text=text, command=command, style=style)
+            made[key] = ttk.Button(parent, text=text, command=command, style=style)
 
         button("pause", "Pause  P", self.pause)
         if self._by_hand:
@@ -239,179 +195,25 @@ class Window:
         button("all", "Save all  ^⇧S", lambda: self.save(everything=True))
         button("theme", "Dark  ^T", self.switch_theme)
         button("help", "Keys  F1", self.help)
-        _flow(buttons, list(self._buttons.values()), round(6 * self._scale))
-
-        search = ttk.Frame(outer)
-        search.grid(row=3, column=0, sticky="ew", pady=(4, 8))
-        self._listed = self._label_of(search, "")
-        self._listed.pack(side="right")
-        ttk.Label(search, text="Filter ^F").pack(side="left")
-        self.filter = ttk.Entry(search)
-        self.filter.pack(side="left", fill="x", expand=True, padx=(6, 12))
-        ttk.Label(search, text="Find ^G").pack(side="left")
-        self.sought = ttk.Entry(search, width=18)
-        self.sought.pack(side="left", padx=(6, 12))
-
-        panes = ttk.PanedWindow(outer, orient="vertical")
-        panes.grid(row=4, column=0, sticky="nsew")
-        self.table = Table(panes, self._inbox, self._touched)
-        panes.add(self.table, weight=3)
-        below = ttk.PanedWindow(panes, orient="horizontal")
-        self.detail = self._reader(below, 2)
-        self.body = self._reader(below, 3)
-        panes.add(below, weight=3)
-
-        foot = ttk.Frame(outer)
-        foot.grid(row=5, column=0, sticky="ew", pady=(6, 0))
-        self._note = self._label_of(foot, "")
-        self._note.pack(side="left", fill="x", expand=True)
-        self._label_of(foot, bound).pack(side="right")
-
-    def _reader(self, parent: ttk.PanedWindow, weight: int) -> tk.Text:
-        """Return a text that can be read and copied, not changed."""
-        frame = ttk.Frame(parent)
-        text = tk.Text(
-            frame, width=20, height=10, wrap="char", state="disabled", borderwidth=0,
-            highlightthickness=1, padx=round(10 * self._scale), pady=round(8 * self._scale),
-            takefocus=True, undo=False,
-        )  # fmt: skip
-        bar = ttk.Scrollbar(frame, orient="vertical", command=text.yview)
-        text.configure(yscrollcommand=bar.set)
-        bar.pack(side="right", fill="y")
-        text.pack(side="left", fill="both", expand=True)
-        parent.add(frame, weight=weight)
-        return text
-
-    def _label_of(self, parent: tk.Misc, text: str) -> ttk.Label:
-        """Return a label in a colour that does not ask for attention."""
-        label = ttk.Label(parent, text=text)
-        self._quiet.append(label)
-        return label
+        return made
 
     def _dress(self) -> None:
         """Put on the theme, its colours and the size of the fonts."""
-        root, colours = self.root, _COLOURS[self._theme]
-        sv_ttk.set_theme(self._theme, root)
-        # The theme colours every widget once more when nothing else is to be done; what is ours
-        # comes after that.
-        root.update_idletasks()
-        size = self._scale * self._zoom
-        for name in font.names(root):
-            if name.startswith("SunValley"):
-                each = font.nametofont(name, root)
-                pixels = self._texts.setdefault(f"font {name}", str(abs(int(each.cget("size")))))
-                each.configure(size=-round(int(pixels) * size * 0.93))
-        body = font.nametofont("SunValleyBodyFont", root)
-        fixed = font.nametofont("TkFixedFont", root)
-        fixed.configure(size=-round(13 * size))
-        strong = font.nametofont("SunValleyBodyStrongFont", root)
-        strong.configure(weight="bold")
-        title = font.nametofont("SunValleySubtitleFont", root)
-        title.configure(weight="bold")
-        style = ttk.Style(root)
-        style.configure("Treeview", rowheight=body.metrics("linespace") + round(6 * size))
-        style.configure("Treeview.Cell", padding=(round(4 * size), 0))
-        style.configure("TButton", padding=(round(8 * size), round(4 * size)))
-        style.configure("Accent.TButton", padding=(round(8 * size), round(4 * size)))
-        style.map("Treeview", background=[("selected", colours["chosen"])], foreground=[])
-        for label in self._quiet:
-            label.configure(foreground=colours["quiet"])
-        style.configure("Figure.TLabel", font=strong)
-        self._title.configure(font=title)
-        bold = (fixed.actual("family"), fixed.cget("size"), "bold")
-        for text in (self.detail, self.body):
-            text.configure(
-                font=fixed, background=colours["ground"], foreground=colours["text"],
-                highlightbackground=colours["line"], highlightcolor=colours["accent"],
-                selectbackground=colours["chosen"], selectforeground=colours["text"],
-                insertbackground=colours["text"],
-            )  # fmt: skip
-            text.tag_configure("title", font=bold, foreground=colours["accent"])
-            text.tag_configure("name", foreground=colours["quiet"])
-            text.tag_configure("note", foreground=colours["warn"])
-        self._graph.configure(
-            background=colours["ground"], width=round(280 * size), height=round(52 * size)
-        )
-        self._buttons["theme"].configure(text="Light  ^T" if self._theme == "dark" else "Dark  ^T")
-        self.table.dress(
-            body, {k: colours[k] for k in ("unacked", "gone", "redelivered", "corrupt")}
-        )
-        width, height = round(1180 * self._scale), round(800 * self._scale)
-        if self._zoom == 1.0 and not self._texts.get("placed"):
-            self._texts["placed"] = "yes"
-            width = min(width, root.winfo_screenwidth() - 40)
-            height = min(height, root.winfo_screenheight() - 80)
-            root.geometry(f"{width}x{height}")
-            root.minsize(
-                min(width, round(640 * self._scale)), min(height, round(560 * self._scale))
-            )
-        self._texts = {k: v for k, v in self._texts.items() if k.startswith(("font ", "placed"))}
+        look = self._look
+        look.put_on()
+        for part in (self._head, self.detail, self.body):
+            part.dress()
+        self.buttons["theme"].configure(text="Light  ^T" if look.theme == "dark" else "Dark  ^T")
+        self.table.dress(look.body, look.colours)
         self._dirty, self._labelled = True, 0.0
 
-    def _keys(self) -> None:
-        root = self.root
-        for key, action in (
-            ("p", self.pause),
-            ("a", lambda: self.answer("ack")),
-            ("r", lambda: self.answer("requeue")),
-            ("x", lambda: self.answer("reject")),
-        ):
-            root.bind(f"<Key-{key}>", lambda event, action=action: self._letter(event, action))  # type: ignore[misc]  # a default, as a constant
-        for keys, action in (
-            ("<Control-f>", self.filter.focus_set),
-            ("<Control-g>", self.sought.focus_set),
-            ("<F3>", lambda: self.find(-1)),
-            ("<Shift-F3>", lambda: self.find(1)),
-            ("<Control-s>", self.save),
-            ("<Control-S>", lambda: self.save(everything=True)),
-            ("<Control-l>", self.clear),
-            ("<Control-t>", self.switch_theme),
-            ("<Control-plus>", lambda: self.zoom(1)),
-            ("<Control-equal>", lambda: self.zoom(1)),
-            ("<Control-KP_Add>", lambda: self.zoom(1)),
-            ("<Control-minus>", lambda: self.zoom(-1)),
-            ("<Control-KP_Subtract>", lambda: self.zoom(-1)),
-            ("<Control-Key-0>", lambda: self.zoom(0)),
-            ("<F1>", self.help),
-            ("<Escape>", self._escape),
-            ("<Control-q>", self.close),
-            ("<Control-w>", self.close),
-        ):
-            root.bind(keys, lambda _, action=action: _done(action))  # type: ignore[misc]
-        tree = self.table.tree
-        tree.bind("<Control-c>", lambda _: _done(self.copy))
-        tree.bind("<Control-t>", lambda _: _done(self.switch_theme))
-        for text in (self.detail, self.body):
-            # A text widget gives these meanings of its own.
-            for keys, action in (
-                ("<Control-t>", self.switch_theme),
-                ("<Control-f>", self.filter.focus_set),
-                ("<Tab>", lambda text=text: _next_widget(text)),
-            ):
-                text.bind(keys, lambda _, action=action: _done(action))  # type: ignore[misc]
-        self.filter.bind("<KeyRelease>", lambda _: self._filter_changed())
-        self.filter.bind("<Down>", lambda _: _done(tree.focus_set))
-        self.filter.bind(
-            "<Control-f>", lambda _: _done(lambda: self.filter.selection_range(0, "end"))
-        )
-        for entry in (self.filter, self.sought):
-            entry.bind("<Control-a>", lambda e: _done(lambda: e.widget.selection_range(0, "end")))
-        self.sought.bind("<Return>", lambda _: _done(lambda: self.find(-1)))
-        self.sought.bind("<Shift-Return>", lambda _: _done(lambda: self.find(1)))
-        for each in self._buttons.values():
-            each.bind("<Return>", lambda event: _done(event.widget.invoke))
-
-    def _letter(self, event: Any, action: Callable[[], None]) -> None:
-        """Do what a letter stands for, unless somebody is typing."""
-        if event.state & 0x4 or isinstance(event.widget, (ttk.Entry, tk.Entry)):
-            return
-        if event.widget.winfo_toplevel() is self.root:
-            action()
-
-    def _escape(self) -> None:
-        self.filter.delete(0, "end")
-        self._filter_changed()
-        self.table.tree.focus_set()
+    def _place(self) -> None:
+        """Give the window its size: what the screen has room for."""
+        root, look = self.root, self._look
+        width = min(look.pixels(1180), root.winfo_screenwidth() - 40)
+        height = min(look.pixels(800), root.winfo_screenheight() - 80)
+        root.geometry(f"{width}x{height}")
+        root.minsize(min(width, look.pixels(640)), min(height, look.pixels(560)))
 
     # --- the tick ---
 
@@ -419,7 +221,7 @@ class Window:
         if self._control.failure is not None:
             raise self._control.failure
         now = time.monotonic()
-        self._work(now + _SLICE_S)
+        self._work(now, now + _SLICE_S)
         _, span = self._inbox.span()
         last = span.stop - 1
         new = last > self._newest and not self._paused
@@ -437,8 +239,15 @@ class Window:
             self._label(now)
         self.root.after(TICK_MS, self._tick)
 
-    _touch = False
-    """Whether somebody moved something: drawn at the next tick."""
+    def _work(self, now: float, until: float) -> None:
+        """Go on with what takes longer than a tick."""
+        if self._search.work(self._newest, now, until):
+            self._dirty = True
+        while self._jobs and time.monotonic() < until:
+            try:
+                next(self._jobs[0])
+            except StopIteration:
+                self._jobs.pop(0)
 
     def _touched(self) -> None:
         self._touch = True
@@ -450,13 +259,7 @@ class Window:
 
     def _draw(self, now: float) -> None:
         self._drawn, self._dirty, self._touch = now, False, False
-        single, span = self._inbox.span()
-        span = range(span.start, min(span.stop, self._newest + 1))
-        if self._query:
-            self._narrow(single, span)
-            self.table.listing.update(Numbers((), self._matches))
-        else:
-            self.table.listing.update(Numbers(single, span))
+        self.table.listing.update(self._search.listed(self._newest))
         self.table.draw()
         self._show_message()
 
@@ -472,135 +275,53 @@ class Window:
             key is not None and self._shown_message is not None and key[0] == self._shown_message[0]
         )
         self._shown_message = key
-        self._write(self.detail, () if message is None else words.detail(message), keep=same)
-        self._write(self.body, () if message is None else words.body(message), keep=same)
-
-    @staticmethod
-    def _write(text: tk.Text, parts: Sequence[tuple[str, str]], *, keep: bool = False) -> None:
-        """Replace a text; ``keep``: stay at the same place in it."""
-        at = text.yview()[0] if keep else 0.0
-        text.configure(state="normal")
-        text.delete("1.0", "end")
-        if parts:
-            text.tk.call(str(text), "insert", "1.0", *(each for part in parts for each in part))
-        text.configure(state="disabled")
-        text.yview_moveto(at)
+        self.detail.write(() if message is None else words.detail(message), keep=same)
+        self.body.write(() if message is None else words.body(message), keep=same)
 
     def _label(self, now: float) -> None:
         self._labelled = now
         control, counts = self._control, self._control.counts
         # What stands in the table is the truth of this moment; the counts come four times a second.
         self._rates.add(counts.received, now)
-        for key, label in self._values.items():
-            self._say(label, key, self._figure(key, counts, now))
-        link = control.link
-        text = f"● {safe(link.text, 300)}"
-        if self._paused:
-            waiting = max(0, counts.received - self._newest)
-            text += f"  Paused: {waiting:,} wait here, the rest in the queue."
-        if self._say(self._link, "link", text) or self._texts.get("phase") != link.phase:
-            self._texts["phase"] = link.phase
-            colour = "warn" if self._paused and link.phase == "connected" else _PHASES[link.phase]
-            self._link.configure(foreground=_COLOURS[self._theme][colour])
-        if self._texts.get("title") != (title := f"{self._heading} ({self._newest:,})"):
-            self._texts["title"] = title
-            self.root.title(title)
+        waiting = max(0, counts.received - self._newest) if self._paused else None
+        self._head.show(control.link, counts, self._rates, now, waiting)
+        self._say_once("title", f"{self._heading} ({self._newest:,})", self.root.title)
         while control.notes:
             self.say(control.notes.popleft())
         total = len(self.table.listing.numbers)
         chosen = len(self.table.listing.selected)
         listed = f"{total:,} listed" + (f", {chosen:,} selected" if chosen else "")
-        self._say(self._listed, "listed", listed)
-        self._draw_graph(now)
+        self._say_once("listed", listed, lambda text: self._listed.configure(text=text))
 
-    def _figure(self, key: str, counts: Counts, now: float) -> str:
-        if key == "rate":
-            return human_rate(self._rates.latest(now))
-        value = getattr(counts, key)
-        return "?" if value is None else f"{value:,}"
-
-    def _say(self, label: ttk.Label, key: str, text: str) -> bool:
-        """Write a label if it says something else now."""
-        if self._texts.get(key) == text:
-            return False
-        self._texts[key] = text
-        label.configure(text=text)
-        return True
+    def _say_once(self, what: str, text: str, say: Callable[[str], Any]) -> None:
+        if self._said.get(what) != text:
+            self._said[what] = text
+            say(text)
 
     def say(self, text: str) -> None:
         """Show a note at the bottom."""
         self._note.configure(text=safe(text, 300))
 
-    def _draw_graph(self, now: float) -> None:
-        points = self._rates.points(now)
-        width, height = int(self._graph["width"]), int(self._graph["height"])
-        top = max(*points, 1)
-        key = f"{points}{width}{self._theme}"
-        if self._texts.get("graph") == key:
-            return
-        self._texts["graph"] = key
-        colours = _COLOURS[self._theme]
-        step = width / max(1, len(points) - 1)
-        low = height - 2
-        line = [(i * step, low - value / top * (height - 18)) for i, value in enumerate(points)]
-        flat = [number for point in line for number in point]
-        canvas = self._graph
-        canvas.delete("all")
-        canvas.create_polygon(0, low, *flat, width, low, fill=colours["chosen"], outline="")
-        canvas.create_line(*flat, fill=colours["accent"], width=2)
-        canvas.create_text(
-            2, 1, anchor="nw", fill=colours["quiet"], font="SunValleyCaptionFont",
-            text=f"last 60 s, highest {human_rate(max(points))}",
-        )  # fmt: skip
-
     # --- filter and search ---
 
-    def _filter_changed(self) -> None:
+    def filter_changed(self) -> None:
+        """Apply what now stands in the filter."""
         query = self.filter.get().strip()
-        if query == self._query:
+        if query == self._search.query:
             return
         wrong = self._inbox.check(query)
         if wrong is not None:
             self.say(wrong)
             return
         self.say("")
-        self._query = query
-        self._matches, self._next = [], 1
+        self._search.begin(query)
         self._touched()
 
-    def _narrow(self, single: Sequence[int], span: range) -> None:
-        """Forget matches that are no longer held."""
-        matches = self._matches
-        if matches and matches[0] < span.start:
-            cut = bisect_left(matches, span.start)
-            kept = set(single)
-            self._matches = [n for n in matches[:cut] if n in kept] + matches[cut:]
-
-    def _work(self, until: float) -> None:
-        """Go on with what takes longer than a tick."""
-        if self._query:
-            now = time.monotonic()
-            if (
-                "is:" in self._query
-                and self._next > self._newest
-                and (now - self._scanned >= _RESCAN_S and self._scan_changes != self._inbox.changes)
-            ):
-                self._matches, self._next = [], 1
-            if self._next == 1:
-                self._scanned, self._scan_changes = now, self._inbox.changes
-            if self._next <= self._newest:
-                found = self._inbox.search(self._query, self._next, self._newest + 1, until - now)
-                self._next = found.after
-                if found.numbers or self._next > self._newest:
-                    self._matches += found.numbers
-                    self._dirty = True
-        while self._jobs and time.monotonic() < until:
-            try:
-                next(self._jobs[0])
-            except StopIteration:
-                self._jobs.pop(0)
-
-    _scan_changes = -1
+    def empty_filter(self) -> None:
+        """List all messages again, and go to the table."""
+        self.filter.delete(0, "end")
+        self.filter_changed()
+        self.table.tree.focus_set()
 
     def find(self, step: int) -> None:
         """Go to the next older (-1) or newer (1) message that has what is sought."""
@@ -619,27 +340,22 @@ class Window:
         start = self._newest if listing.focus is None else listing.focus + step
         if step > 0 and listing.focus is None:
             start = 1
-        while True:
-            number, start = self._inbox.find(query, start, step, _SLICE_S)
-            if number is not None and number in listing.numbers and number <= self._newest:
-                listing.choose(number)
-                self.say("")
-                self._touched()
-                return
-            if number is not None:
-                start = number + step
-            elif not start:
-                self.say(f"No {'newer' if step > 0 else 'older'} message has '{safe(query, 60)}'.")
-                return
-            yield
+        number = yield from self._search.find(
+            query, start, step, _SLICE_S, lambda n: n in listing.numbers and n <= self._newest
+        )
+        if number is None:
+            self.say(f"No {'newer' if step > 0 else 'older'} message has '{safe(query, 60)}'.")
+            return
+        listing.choose(number)
+        self.say("")
+        self._touched()
 
     # --- actions ---
 
     def pause(self) -> None:
         """Take no more messages, or go on."""
         self._paused = not self._paused
-        self._buttons["pause"].configure(text="Go on  P" if self._paused else "Pause  P")
-        self._texts.pop("phase", None)
+        self.buttons["pause"].configure(text="Go on  P" if self._paused else "Pause  P")
         self._labelled = 0.0
 
     def answer(self, verb: Verb) -> None:
@@ -649,7 +365,7 @@ class Window:
             return
         chosen = self.table.listing.chosen()
         if not chosen:
-            self.say("Select messages first: click one, or press ↑.")
+            self.say(_NOTHING_SELECTED)
             return
         self._control.answer(verb, chosen)
         self.say("")
@@ -662,49 +378,31 @@ class Window:
         """Forget what is answered."""
         self._inbox.clear(self._newest)
         self.table.listing.forget()
-        self._matches = [] if not self._by_hand else self._matches
+        if not self._by_hand:
+            self._search.forget()
         self._shown_message = None
-        self._write(self.detail, ())
-        self._write(self.body, ())
+        self.detail.write()
+        self.body.write()
         self._touched()
 
     def copy(self) -> None:
         """Put the selected messages on the clipboard as lines of JSON."""
         chosen = self.table.listing.chosen()
         if not chosen:
-            self.say("Select messages first: click one, or press ↑.")
+            self.say(_NOTHING_SELECTED)
             return
-        self._jobs.append(self._copying(chosen))
+        self._jobs.append(window_files.copying(self._inbox, chosen, self._to_clipboard, self.say))
 
-    def _copying(self, numbers: list[int]) -> Generator[None, None, None]:
-        lines: list[str] = []
-        size = 0
-        for number in numbers:
-            message = self._inbox.message(number)
-            if message is not None:
-                if size + message.size > _LARGEST_COPY:
-                    self.say(
-                        f"That is more than the {human_size(_LARGEST_COPY)} that the clipboard "
-                        "gets; save it instead."
-                    )
-                    return
-                lines.append(words.json_line(message))
-                size += len(lines[-1])
-            yield
+    def _to_clipboard(self, text: str) -> None:
         self.root.clipboard_clear()
-        self.root.clipboard_append("\n".join(lines) + "\n")
-        self.say(f"Copied {len(lines):,} as lines of JSON.")
+        self.root.clipboard_append(text)
 
     def save(self, *, everything: bool = False) -> None:
         """Ask for a file and write the selected, or all listed messages into it."""
         listing = self.table.listing
         numbers = listing.numbers.part(0, len(listing.numbers)) if everything else listing.chosen()
         if not numbers:
-            self.say(
-                "There is nothing to save."
-                if everything
-                else "Select messages first: click one, or press ↑."
-            )
+            self.say("There is nothing to save." if everything else _NOTHING_SELECTED)
             return
         # What is saved is what was there when it was asked for: all of it is read before more goes.
         name = filedialog.asksaveasfilename(
@@ -715,104 +413,20 @@ class Window:
             filetypes=[("Lines of JSON", "*.jsonl"), ("All files", "*")],
         )
         if name:
-            self._jobs.append(self._saving(Path(name), numbers))
-
-    def _saving(self, path: Path, numbers: list[int]) -> Generator[None, None, None]:
-        part = path.with_name(path.name + ".part")
-        written = 0
-        try:
-            with part.open("w", encoding="utf-8") as file:
-                for number in numbers:
-                    message = self._inbox.message(number)
-                    if message is not None:
-                        file.write(words.json_line(message) + "\n")
-                        written += 1
-                    yield
-            part.replace(path)
-        except OSError as error:
-            self.say(
-                f"Could not save ({safe(error.strerror or str(error), 100)}); choose another file."
-            )
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
-            return
-        gone = len(numbers) - written
-        self.say(
-            f"Saved {written:,} to {safe(str(path), 160)}."
-            + (f" {gone:,} were no longer kept." if gone else "")
-        )
+            self._jobs.append(window_files.saving(self._inbox, numbers, Path(name), self.say))
 
     def switch_theme(self) -> None:
         """Go from light to dark or back."""
-        self._theme = "dark" if self._theme == "light" else "light"
+        self._look.switch()
         self._dress()
         self._touched()
 
     def zoom(self, step: int) -> None:
         """Make everything larger (1), smaller (-1), or as it was (0)."""
-        at = _STEPS.index(self._zoom) + step if step else _STEPS.index(1.0)
-        self._zoom = _STEPS[max(0, min(at, len(_STEPS) - 1))]
+        self._look.zoom(step)
         self._dress()
         self._touched()
 
     def help(self) -> None:
         """Show what the keys do."""
-        top = tk.Toplevel(self.root)
-        top.title("Keys")
-        top.transient(self.root)
-        frame = ttk.Frame(top, padding=16)
-        frame.pack(fill="both", expand=True)
-        for row, (key, meaning) in enumerate(HELP):
-            ttk.Label(frame, text=key, style="Figure.TLabel").grid(
-                row=row, column=0, sticky="w", padx=(0, 18), pady=2
-            )
-            ttk.Label(frame, text=meaning).grid(row=row, column=1, sticky="w", pady=2)
-        shut = ttk.Button(frame, text="Close  Esc", command=top.destroy)
-        shut.grid(row=len(HELP), column=1, sticky="e", pady=(12, 0))
-        for key in ("<Escape>", "<F1>", "<Return>"):
-            top.bind(key, lambda _: _done(top.destroy))
-        shut.focus_set()
-
-
-def _next_widget(widget: tk.Misc) -> None:
-    following = widget.tk_focusNext()
-    if following is not None:
-        following.focus_set()
-
-
-def _done(action: Callable[[], Any]) -> str:
-    action()
-    return "break"
-
-
-def _flow(frame: ttk.Frame, children: Sequence[tk.Widget], gap: int) -> None:
-    """Lay children out in lines, as many as the width takes."""
-    last: list[tuple[int, int]] = []
-
-    def place(event: Any = None) -> None:
-        width = event.width if event is not None else frame.winfo_width()
-        x = line = 0
-        places: list[tuple[int, int]] = []
-        column = 0
-        for child in children:
-            need = child.winfo_reqwidth() + gap
-            if column and x + need - gap > width:
-                x, line, column = 0, line + 1, 0
-            places.append((line, column))
-            x, column = x + need, column + 1
-        if places != last:
-            last[:] = places
-            rows: dict[int, ttk.Frame] = {}
-            for child, (row, at) in zip(children, places, strict=True):
-                if row not in rows:
-                    rows[row] = ttk.Frame(frame)
-                child.pack_forget()
-                child.pack(in_=rows[row], side="left", padx=(gap if at else 0, 0))
-                child.lift()
-            for old in frame.pack_slaves():
-                old.pack_forget()
-            for each in rows.values():
-                each.pack(anchor="w", pady=2)
-
-    frame.bind("<Configure>", place)
-    frame.after_idle(place)
+        window_keys.show_help(self.root)
