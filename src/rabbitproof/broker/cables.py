@@ -1,19 +1,16 @@
 """The cables between the nodes of a cluster: a process through which all that they say goes.
 
-Holds: a small program run as a script (``python cables.py OWNER NAME…``), beside ``watchdog.py``:
-an epmd for each node, which tells it where the others are, and for each pair of nodes a forwarder,
-to which that epmd sends them. What is cut there is cut as a pulled cable is: nothing is refused,
-nothing is closed, nothing arrives.
+Holds: a small program (its arguments: the owner's pid, the nodes' names): an epmd for each node,
+which tells it where the others are, and for each pair of nodes a line, to which that epmd sends
+them. What is cut there is cut as a pulled cable is: nothing is refused, nothing is closed, nothing
+arrives.
 Refuses to hold: which node is cut off and when (``cluster.py``, ``trial/``), what is in the bytes,
-and any import outside the standard library: it has to work while the virtual environment it was
-started from is being deleted.
+and how they are carried (``pump.py``, whose rules hold here as well).
 
 Rules
 -----
-- Everything listens on 127.0.0.1, on ports that the kernel chose and that stay taken.
-- It ends when its standard input does: whoever started it has gone or wants it to.
-- Nothing is lost or reordered within a connection; a cut only delays. What was on its way then
-  arrives when the cut is healed, if both ends still want it, as with TCP on a real cable.
+- Nothing is lost; a cut only delays. What was on its way then arrives when the cut is healed, if
+  both ends still want it, as with TCP on a real cable.
 - One JSON object a line. In: ``{"do": "cut", "sides": [[1], [2, 3]]}``, ``{"do": "heal"}``,
   ``{"do": "tell"}``. Out: ``{"epmd": [port, …]}`` once, then for each order
   ``{"cut": true or false, "open": n, "held": n, "bytes": n}``: connections between nodes, how many
@@ -25,44 +22,23 @@ epmd's protocol: https://www.erlang.org/doc/apps/erts/erl_dist_protocol.html, se
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import selectors
-import signal
-import socket
 import struct
 import sys
-import threading
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from itertools import permutations
+from selectors import EVENT_READ
+from socket import AF_INET
+from typing import TYPE_CHECKING, Any, NoReturn
 
-LOOPBACK = "127.0.0.1"
+from rabbitproof.broker.pump import LOOPBACK, End, Pump, live_with_owner, say
 
-_PIECE = 262_144
-"""Bytes read at once."""
-_MOST_WAITING = 1_048_576
-"""Bytes taken from one node that the other has not taken yet; then no more are read."""
+if TYPE_CHECKING:
+    import socket
 
 _ALIVE2, _PORT_PLEASE2, _NAMES = 120, 122, 110
 _ALIVE2_X, _ALIVE2_ANSWER, _PORT2 = 118, 121, 119
 _CREATION_OF_32_BITS = 6
 """From this version of the distribution protocol on (OTP 23)."""
-
-
-@dataclass(slots=True, eq=False)
-class _End:
-    """One socket of a pair of nodes, and the socket its bytes go to."""
-
-    socket: socket.socket
-    pair: tuple[int, int]
-    """Who connected, and to whom: the nodes' numbers."""
-    peer: _End | None = None
-    """None until the node behind it has answered."""
-    waiting: bytearray = field(default_factory=bytearray)
-    """What this socket has not taken yet."""
-    ended: bool = False
-    """Its node says no more."""
-    connecting: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -76,80 +52,78 @@ class _Asker:
     registered: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Listener:
-    socket: socket.socket
-    pair: tuple[int, int] | None
-    """None for an epmd."""
-    node: int = 0
-
-
-class Cables:
+class Cables(Pump[End]):
     """All cables between nodes of these names, which are numbered from 1."""
 
     def __init__(self, names: list[str]) -> None:
-        self._selector = selectors.DefaultSelector()
+        super().__init__(End)
         self._members = dict(enumerate(names, start=1))
         self._numbers = {name: node for node, name in self._members.items()}
-        self._epmds = [self._listen(None, node) for node in self._members]
-        pairs = [(one, other) for one in self._members for other in self._members if one != other]
-        self._doors = {pair: self._listen(pair) for pair in pairs}
+        self.epmds = [self._epmd(node) for node in self._members]
+        """The port of each node's epmd."""
+        self._pairs = list(permutations(self._members, 2))
+        """Of each line: who connects, and to whom."""
+        self._doors = {pair: self.line(number) for number, pair in enumerate(self._pairs)}
         self._names: dict[str, tuple[int, bytes]] = {}
         """Who is alive: port, and the rest of what it said of itself."""
         self._creation = 0
-        self._ends: set[_End] = set()
         self._side: dict[int, int] = {}
         """The side each node is on while there is a cut."""
         self._carried = 0
 
-    @property
-    def epmd_ports(self) -> list[int]:
-        """The port of each node's epmd."""
-        return [epmd.socket.getsockname()[1] for epmd in self._epmds]
-
-    def run(self, orders: int) -> NoReturn:
-        """Carry bytes and answer questions until ``orders``, a file descriptor, ends."""
-        os.set_blocking(orders, False)
-        self._selector.register(orders, selectors.EVENT_READ, "orders")
-        rest = b""
-        while True:
-            for key, mask in self._selector.select():
-                what = key.data
-                if what == "orders":
-                    data = os.read(orders, 65_536)
-                    if not data:
-                        os._exit(0)
-                    *lines, rest = (rest + data).split(b"\n")
-                    for line in lines:
-                        self._obey(json.loads(line))
-                elif isinstance(what, _Listener):
-                    self._accept(what)
-                elif isinstance(what, _Asker):
-                    self._hear(what)
-                elif what in self._ends:  # not closed by what came just before
-                    self._carry(what, mask)
-
     # --- orders ---
 
-    def _obey(self, order: dict[str, Any]) -> None:
+    def obey(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Cut, heal or only tell."""
         if order["do"] == "cut":
             self._side = {node: i for i, side in enumerate(order["sides"]) for node in side}
         elif order["do"] == "heal":
             self._side = {}
-        for end in list(self._ends):
-            if end.peer is None and not end.connecting and not self._is_cut(end.pair):
-                self._connect_on(end)
-            self._watch(end)
-        held = sum(self._is_cut(end.pair) for end in self._ends)
-        _say(cut=bool(self._side), open=len(self._ends), held=held, bytes=self._carried)
+        for end in list(self.ends):
+            if end.peer is None and not self.is_held(end):
+                self.came(end)
+            self.watch(end)
+        return {
+            "cut": bool(self._side),
+            "open": len(self.ends),
+            "held": sum(self.is_held(end) for end in self.ends),
+            "bytes": self._carried,
+        }
 
-    def _is_cut(self, pair: tuple[int, int]) -> bool:
-        one, other = (self._side.get(node) for node in pair)
+    # --- what is carried ---
+
+    def is_held(self, end: End) -> bool:
+        """Say whether it is between two sides."""
+        if not self._side:
+            return False
+        one, other = (self._side.get(node) for node in self._pairs[end.line])
         return one is not None and other is not None and one != other
+
+    def came(self, end: End) -> None:
+        """Connect a caller with the node that it called; during a cut, later."""
+        if self.is_held(end):
+            return
+        known = self._names.get(self._members[self._pairs[end.line][1]])
+        if known is None:
+            self.close(end)
+        else:
+            self.connect_on(end, [(AF_INET, (LOOPBACK, known[0]))])
+
+    def passing(self, _end: End, data: memoryview) -> memoryview:
+        """Let all of it pass."""
+        self._carried += len(data)
+        return data
 
     # --- epmd ---
 
-    def _hear(self, asker: _Asker) -> None:
+    def _epmd(self, node: int) -> int:
+        def take(caller: socket.socket) -> None:
+            asker = _Asker(caller, node)
+            self.selector.register(caller, EVENT_READ, lambda: self._hear_asker(asker))
+
+        return self.listen(take)
+
+    def _hear_asker(self, asker: _Asker) -> None:
         try:
             data = asker.socket.recv(4_096)
         except BlockingIOError:
@@ -189,7 +163,7 @@ class Cables:
             lines = (
                 f"name {name} at port {self._port(asker.node, name)}\n" for name in self._names
             )
-            return struct.pack(">I", self.epmd_ports[asker.node - 1]) + "".join(lines).encode()
+            return struct.pack(">I", self.epmds[asker.node - 1]) + "".join(lines).encode()
         return b""
 
     def _register(self, asker: _Asker, name: str, port: int, highest: int, rest: bytes) -> bytes:
@@ -207,159 +181,20 @@ class Cables:
         node = self._numbers.get(name)
         if node is None or node == asking:
             return self._names[name][0]
-        return int(self._doors[asking, node].socket.getsockname()[1])
+        return self._doors[asking, node]
 
     def _forget(self, asker: _Asker) -> None:
         if asker.registered is not None:
             del self._names[asker.registered]
-        self._selector.unregister(asker.socket)
+        self.selector.unregister(asker.socket)
         asker.socket.close()
-
-    # --- forwarding ---
-
-    def _listen(self, pair: tuple[int, int] | None, node: int = 0) -> _Listener:
-        listener = _Listener(socket.create_server((LOOPBACK, 0)), pair, node)
-        listener.socket.settimeout(0)
-        self._selector.register(listener.socket, selectors.EVENT_READ, listener)
-        return listener
-
-    def _accept(self, listener: _Listener) -> None:
-        try:
-            caller, _ = listener.socket.accept()
-        except OSError:
-            return
-        caller.settimeout(0)
-        if listener.pair is None:
-            asker = _Asker(caller, listener.node)
-            self._selector.register(caller, selectors.EVENT_READ, asker)
-            return
-        _no_delay(caller)
-        end = _End(caller, listener.pair)
-        self._ends.add(end)
-        if not self._is_cut(end.pair):
-            self._connect_on(end)
-        self._watch(end)
-
-    def _connect_on(self, end: _End) -> None:
-        """Connect a caller with the node that it called."""
-        known = self._names.get(self._members[end.pair[1]])
-        if known is None:
-            self._close(end)
-            return
-        onward = socket.socket()
-        onward.settimeout(0)
-        _no_delay(onward)
-        other = _End(onward, end.pair, peer=end, connecting=True)
-        end.peer = other
-        self._ends.add(other)
-        with contextlib.suppress(BlockingIOError):
-            onward.connect((LOOPBACK, known[0]))
-        self._watch(other)
-
-    def _watch(self, end: _End) -> None:
-        """Have the selector look for what can be done with a socket now."""
-        if end not in self._ends:
-            return
-        mask = 0
-        if not self._is_cut(end.pair):
-            if end.connecting or end.waiting:
-                mask |= selectors.EVENT_WRITE
-            room = end.peer is not None and len(end.peer.waiting) < _MOST_WAITING
-            if room and not end.ended and not end.connecting:
-                mask |= selectors.EVENT_READ
-        known = self._selector.get_map().get(end.socket.fileno())
-        if known is None and mask:
-            self._selector.register(end.socket, mask, end)
-        elif known is not None and not mask:
-            self._selector.unregister(end.socket)
-        elif known is not None and known.events != mask:
-            self._selector.modify(end.socket, mask, end)
-
-    def _carry(self, end: _End, mask: int) -> None:
-        if self._is_cut(end.pair):
-            return
-        try:
-            if mask & selectors.EVENT_WRITE:
-                self._give(end)
-            if mask & selectors.EVENT_READ:
-                self._take(end)
-        except BlockingIOError:
-            pass
-        except OSError:
-            self._close(end)
-            return
-        self._watch(end)
-        if end.peer is not None:
-            self._watch(end.peer)
-
-    def _give(self, end: _End) -> None:
-        if end.connecting:
-            problem = end.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            if problem:
-                raise OSError(problem, os.strerror(problem))
-            end.connecting = False
-        if end.waiting:
-            sent = end.socket.send(end.waiting)
-            del end.waiting[:sent]
-        if not end.waiting and end.peer is not None and end.peer.ended:
-            self._close(end)  # an Erlang node never closes only one direction
-
-    def _take(self, end: _End) -> None:
-        data = end.socket.recv(_PIECE)
-        peer = end.peer
-        if not data:
-            end.ended = True
-            if peer is None or not peer.waiting:
-                self._close(end)
-            return
-        if peer is None:
-            return
-        self._carried += len(data)
-        if peer.waiting or peer.connecting:
-            peer.waiting += data
-            return
-        try:
-            sent = peer.socket.send(data)
-        except BlockingIOError:
-            sent = 0
-        peer.waiting += data[sent:]
-
-    def _close(self, end: _End) -> None:
-        for one in (end, end.peer):
-            if one is not None and one in self._ends:
-                self._ends.remove(one)
-                if one.socket.fileno() in self._selector.get_map():
-                    self._selector.unregister(one.socket)
-                one.socket.close()
-
-
-def _no_delay(one: socket.socket) -> None:
-    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as Erlang does
-
-
-def _say(**what: object) -> None:
-    # Whoever started us may be gone; the end of standard input says so, too.
-    with contextlib.suppress(OSError):
-        os.write(1, json.dumps(what).encode() + b"\n")
-
-
-def _watch_parent(parent: int) -> None:
-    # A forked child of the owner may still hold the pipe; being adopted tells as well.
-    never = threading.Event()
-    while os.getppid() == parent:
-        never.wait(0.5)
-    os._exit(0)
 
 
 def main() -> NoReturn:
     """Serve the nodes whose names follow the pid of the process that this is done for."""
-    for name in ("SIGINT", "SIGHUP"):  # of the terminal: the owner decides
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
-    if os.name == "posix":
-        threading.Thread(target=_watch_parent, args=(int(sys.argv[1]),), daemon=True).start()
+    live_with_owner()
     cables = Cables(sys.argv[2:])
-    _say(epmd=cables.epmd_ports)
+    say(epmd=cables.epmds)
     cables.run(0)
 
 

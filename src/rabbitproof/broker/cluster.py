@@ -19,17 +19,13 @@ Rules
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import queue
 import secrets
-import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from rabbitproof.broker import cables, lease, ports, readiness, script
+from rabbitproof.broker import lease, ports, readiness, script
 from rabbitproof.broker.install import Installation, cache_folder, check_path
 from rabbitproof.broker.layout import Identity, Layout, Membership, State
 from rabbitproof.broker.management import Management
@@ -50,8 +46,6 @@ _POLL_S: Final = 0.1
 """Between two looks at a cluster that is not whole yet."""
 _ASK_S: Final = 3.0
 """For one answer of a Management API; one that asks a node that hangs takes longer."""
-_ORDER_S: Final = 5.0
-"""For the cables to do as they are told; it takes milliseconds."""
 _TRIES: Final = 4
 """Free ports are found by trying; somebody else can be faster."""
 
@@ -264,7 +258,7 @@ class Cluster:
 
     def carried(self) -> int:
         """Return how many bytes the nodes have said to each other."""
-        return self._wires().tell(do="tell")["bytes"]
+        return int(self._wires().tell(do="tell")["bytes"])
 
     def _wires(self) -> Cables:
         if self._cables is None:
@@ -308,46 +302,12 @@ class Cluster:
             pool.shutdown()
 
 
-class Cables:
+class Cables(script.Program):
     """The process of ``cables.py``, from this side."""
 
     def __init__(self, names: list[str]) -> None:
-        self._process, self._replies = script.start(cables.__file__, str(os.getpid()), *names)
-        try:
-            self.epmd: list[int] = self._reply()["epmd"]
-        except BaseException:
-            self.close()
-            raise
-
-    def tell(self, **order: object) -> dict[str, int]:
-        """Give an order and return the answer."""
-        if self._process.stdin is None:
-            raise NodeFailed
-        with contextlib.suppress(OSError):  # gone: the missing reply says so
-            self._process.stdin.write(json.dumps(order).encode() + b"\n")
-            self._process.stdin.flush()
-        return self._reply()
-
-    def close(self) -> None:
-        """End the process; connections between nodes end with it."""
-        if self._process.stdin is not None:
-            with contextlib.suppress(OSError):
-                self._process.stdin.close()
-        try:
-            self._process.wait(_ORDER_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-    def _reply(self) -> dict[str, Any]:
-        with contextlib.suppress(queue.Empty):
-            reply = self._replies.get(timeout=_ORDER_S)
-            if "gone" not in reply:
-                return reply
-            self._replies.put(reply)  # true from now on, whoever asks next
-        raise NodeFailed(
-            "The cables between the nodes do not answer; find out what kills processes here."
-        )
+        super().__init__("The cable between the nodes", "cables", *names)
+        self.epmd: list[int] = self.first["epmd"]
 
 
 def _places(directory: Path | None, nodes: int) -> list[Path]:

@@ -395,7 +395,7 @@ class Node:
         if self._owned or self._created:
             leftovers = self._traces()
         self._watchdog, self._replies = script.start(
-            watchdog.__file__, self._layout.mark, str(os.getpid()), *map(str, leftovers)
+            "watchdog", self._layout.mark, str(os.getpid()), *map(str, leftovers)
         )
         if self._owned:
             self._lease.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -1,31 +1,50 @@
-"""Our own small programs beside the nodes (``watchdog``, ``cables``): starting one, hearing it.
+"""Our own small programs beside the nodes (``watchdog``, ``cables``, ``relay``): started and heard.
 
-Each is a file without imports from outside the standard library, is told what to do by lines of
-JSON on its standard input, ends when that does, and answers in lines of JSON. Refuses to know what
-the lines mean.
+Each is a module that imports nothing but the standard library and others like it, at its start: it
+has to work while the virtual environment it was started from is being deleted. It is told what to
+do by lines of JSON on its standard input, ends when that does, and answers in lines of JSON.
+Refuses to know what the lines mean.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
 import subprocess
 import sys
 import threading
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from rabbitproof.errors import NodeFailed
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 Replies = queue.SimpleQueue[dict[str, Any]]
 """What a program answered; ``{"gone": true}`` is the last of it."""
 
+_ORDER_S: Final = 5.0
+"""For a program to do as it is told; it takes milliseconds."""
 
-def start(file: str, *arguments: str) -> tuple[subprocess.Popen[bytes], Replies]:
-    """Start a program in a session of its own, so that a terminal's Ctrl+C is not for it.
+_BEGIN: Final = (
+    "import sys, runpy; sys.path.append(sys.argv.pop(1));"
+    " runpy.run_module(sys.argv.pop(1), run_name='__main__')"
+)
+"""Python is started without anybody's settings and packages, so it is told where we are."""
+
+
+def start(module: str, *arguments: str) -> tuple[subprocess.Popen[bytes], Replies]:
+    """Start a program of this room in a session of its own, so that Ctrl+C is not for it.
 
     Its answers become items of a queue, so that waiting for one has a deadline.
     """
+    name = f"{__package__}.{module}"
+    packages = str(Path(__file__).parents[2])
     process = subprocess.Popen(  # noqa: S603 - our own script
-        [sys.executable, "-I", "-S", file, *arguments],
+        [sys.executable, "-I", "-S", "-c", _BEGIN, packages, name, *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -42,3 +61,61 @@ def _forward(source: Any, replies: Replies) -> None:
         for line in source:
             replies.put(json.loads(line))
     replies.put({"gone": True})
+
+
+class Program:
+    """A program that answers each order, and says something first, for as long as this is open."""
+
+    def __init__(self, name: str, module: str, *arguments: str) -> None:
+        """``name``: what it is called when it does not answer, as in "The proxy"."""
+        self._name = name
+        self._turn = threading.Lock()
+        self._process, self._replies = start(module, str(os.getpid()), *arguments)
+        try:
+            self.first = self._reply()
+            """What it said before any order."""
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def tell(self, **order: object) -> dict[str, Any]:
+        """Give an order and return the answer; raise NodeFailed when none comes."""
+        if self._process.stdin is None:
+            raise NodeFailed
+        with self._turn:
+            with contextlib.suppress(OSError, ValueError):  # gone: the missing reply says so
+                self._process.stdin.write(json.dumps(order).encode() + b"\n")
+                self._process.stdin.flush()
+            return self._reply()
+
+    def close(self) -> None:
+        """End the program, and with it every connection that goes through it."""
+        if self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+        try:
+            self._process.wait(_ORDER_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _reply(self) -> dict[str, Any]:
+        with contextlib.suppress(queue.Empty):
+            reply = self._replies.get(timeout=_ORDER_S)
+            if "gone" not in reply:
+                return reply
+            self._replies.put(reply)  # true from now on, whoever asks next
+        raise NodeFailed(
+            f"{self._name} does not answer; find out what kills or stops processes here."
+        )

@@ -1,6 +1,6 @@
 """The process that ends a private node when its owner is gone, however the owner went.
 
-Holds: a small supervisor run as a script (``python watchdog.py …``), and the two things it
+Holds: a small supervisor run as a program of its own (``script.py``), and the two things it
 needs, which ``node.py`` and ``lease.py`` import too: finding the processes of a node by the mark
 in their environment, and removing everything a node left.
 Refuses to hold: anything about RabbitMQ, and any import outside the standard library. It has to

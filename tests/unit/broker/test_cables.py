@@ -151,6 +151,6 @@ def test_cables_that_are_gone_say_so_at_once(cables: Cables) -> None:
     cables._process.kill()
     began = time.monotonic()
     for _ in range(2):
-        with pytest.raises(NodeFailed, match="do not answer"):
+        with pytest.raises(NodeFailed, match="does not answer"):
             cables.tell(do="tell")
     assert time.monotonic() - began < DEADLINE_S / 4
