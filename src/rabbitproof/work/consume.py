@@ -315,9 +315,12 @@ class Consumer:
         """Somebody stopped it: end in good order all the same, if the ledger is to prove a drain.
 
         What was recorded is acknowledged, what was not goes back to the queue before it is
-        counted.
+        counted. Without a ledger a goodbye is enough; but that is needed: a socket that is closed
+        while deliveries wait in it is reset, and acknowledgements on their way are gone.
         """
         if not self.recorder.keeps or self._started is None:
+            if self._connection is not None:
+                self._connection.close(_GOODBYE_S)
             return
         with contextlib.suppress(RabbitproofError):
             self._open.patience = _GOODBYE_S
