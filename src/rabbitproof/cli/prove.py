@@ -112,8 +112,25 @@ def prove(
             "--rate", metavar="N", min=1, max=100_000, help="Messages a second of a soak."
         ),
     ] = None,
+    nodes: Annotated[
+        int | None,
+        typer.Option(
+            "--nodes",
+            metavar="N",
+            min=1,
+            max=7,
+            help="Nodes of a soak's private broker: 1, or 3 up.",
+        ),
+    ] = None,
     url: options.Url = None,
     management_url: options.ManagementUrl = None,
+    owner: Annotated[
+        bool,
+        typer.Option(
+            "--i-own-this-broker",
+            help="With --url: allows what an operator does, such as closing connections.",
+        ),
+    ] = False,
     report: Annotated[
         Path | None,
         typer.Option("--report", metavar="DIR", help="Write a page, JSON and JUnit XML there."),
@@ -141,12 +158,25 @@ def prove(
             "--lazy": lazy or None,
             "--minutes": minutes,
             "--rate": rate,
+            "--nodes": nodes,
         }
         return _all(
-            given, seed, queue_type, audit_type, url, management_url, report, as_json=as_json
+            given,
+            seed,
+            queue_type,
+            audit_type,
+            url,
+            management_url,
+            report,
+            owner=owner,
+            as_json=as_json,
         )
     scenario = scenario or DEFAULT
-    _check_soak(scenario, count=count, seconds=seconds, minutes=minutes, rate=rate)
+    _check_soak(scenario, count=count, seconds=seconds, minutes=minutes, rate=rate, nodes=nodes)
+    if nodes == 2:
+        raise UsageError("Two nodes have no majority when one is away; give --nodes 3, or 1.")
+    if nodes and url is not None:
+        raise UsageError("--nodes is about a private broker; leave out --url or --nodes.")
     from rabbitproof.cli import report as files
     from rabbitproof.identity import new_run
     from rabbitproof.trial import dice, faults, place, soak
@@ -156,7 +186,9 @@ def prove(
 
     if scenario == SOAK:
         seed = dice.new_seed() if seed is None else seed
-        found = soak.plan(minutes or 0.0, seed, private=url is None, rate=rate)
+        found = soak.plan(
+            minutes or 0.0, seed, private=url is None, owner=owner, rate=rate, nodes=nodes or 1
+        )
     else:
         found = scenarios.find(scenario)
     chosen = scenarios.adapted(
@@ -182,14 +214,14 @@ def prove(
             audit=topology.audit and replace(topology.audit, lazy=True),
         )
     wiring.check(topology)
-    faults.check(chosen, private=url is None)
+    faults.check(chosen, private=url is None, owner=owner)
     run = new_run()
     say(f"{chosen.name}: {chosen.title}. {' '.join(chosen.teaches.split())}")
     if seed is not None:
         say(f"its faults are drawn from seed {seed}")
     addresses: tuple[Address, ...] = ()
     if url is None:
-        where = place.private(topology, say)
+        where = place.private(topology, say, chosen.cluster.nodes)
     else:
         connection = connection_from(Flags(url=url, management_url=management_url), environment={})
         addresses = connection.addresses
@@ -213,7 +245,9 @@ def prove(
         seconds=seconds,
         minutes=minutes,
         rate=rate,
+        nodes=nodes,
         seed=seed,
+        i_own_this_broker=owner,
         report=report,
     )
     with where as here:
@@ -250,6 +284,7 @@ def _all(
     management_url: str | None,
     report: Path | None,
     *,
+    owner: bool,
     as_json: bool,
 ) -> Exit:
     """Carry out all safe scenarios."""
@@ -267,9 +302,16 @@ def _all(
         connection = connection_from(Flags(url=url, management_url=management_url), environment={})
         addresses = connection.addresses
     command = _command(
-        "--all", addresses, queue_type=queue_type, audit_type=audit_type, seed=seed, report=report
+        "--all",
+        addresses,
+        queue_type=queue_type,
+        audit_type=audit_type,
+        seed=seed,
+        i_own_this_broker=owner,
+        report=report,
     )
-    return All(command, seed, connection, report, as_json).run(wanted(seed, queue_type, audit_type))
+    suite = All(command, seed, connection, report, as_json, owner)
+    return suite.run(wanted(seed, queue_type, audit_type))
 
 
 def _write(folder: Path, trial: Trial, result: TrialResult) -> None:
@@ -277,7 +319,7 @@ def _write(folder: Path, trial: Trial, result: TrialResult) -> None:
     from rabbitproof.cli import report as files
 
     try:
-        written = files.write(folder, result, trial.lost())
+        written = files.write(folder, result, trial.lost(), trial.logs)
     except ReportFailed as error:
         if result.verdict.decision is Decision.PASS:
             raise

@@ -77,12 +77,16 @@ def prepare(folder: Path, page: str = PAGE) -> None:
 
 
 def write(
-    folder: Path, result: TrialResult, lost: Mapping[str, Iterable[str]] | None = None
+    folder: Path,
+    result: TrialResult,
+    lost: Mapping[str, Iterable[str]] | None = None,
+    logs: Mapping[str, Iterable[str]] | None = None,
 ) -> list[str]:
     """Write the report and return the names of its files.
 
     ``lost``: logical name of a queue -> all its lost ids, read once and never held; without it
-    the first thousand, which the verdict has. Error: ``ReportFailed``.
+    the first thousand, which the verdict has. ``logs``: name of a node that did not come back ->
+    the last lines of its log. Error: ``ReportFailed``.
     """
     from rabbitproof.view import verdict as words
     from rabbitproof.view.junit import junit
@@ -97,6 +101,10 @@ def write(
                 files[name] = lost_file(name)
                 with _whole(folder / files[name]) as file:
                     file.writelines(f"{one}\n" for one in chain([first], ids))
+        kept = {f"broker-{i}.log": lines for i, lines in enumerate((logs or {}).values(), 1)}
+        for name, lines in kept.items():
+            with _whole(folder / name) as file:
+                file.writelines(f"{line}\n" for line in lines)
         for name, text in (
             (OBJECT, json.dumps(words.as_object(result)) + "\n"),
             (JUNIT, junit(result)),
@@ -106,7 +114,7 @@ def write(
                 file.write(text)
     except OSError as error:
         raise _incomplete(folder, error) from None
-    return [PAGE, OBJECT, JUNIT, *files.values()]
+    return [PAGE, OBJECT, JUNIT, *files.values(), *kept]
 
 
 def prepare_all(folder: Path, scenarios: Iterable[str]) -> None:

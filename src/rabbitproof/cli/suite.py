@@ -55,6 +55,8 @@ class All:
     """The broker that --url names; None for private nodes."""
     report: Path | None = None
     as_json: bool = False
+    owner: bool = False
+    """A person said that the broker of --url is theirs to break."""
     entries: list[Entry] = field(default_factory=list)
     _began: float = 0.0
     _started: str = ""
@@ -94,6 +96,7 @@ class All:
                         scenario,
                         venue,
                         private=self.theirs is None,
+                        owner=self.owner,
                         command=self._command(scenario),
                         ledgers=ledgers,
                     ),
@@ -145,7 +148,8 @@ class All:
         entry = carried.entry
         if self.report is not None and entry.result is not None and carried.trial is not None:
             try:
-                files.write(self.report / entry.scenario, entry.result, carried.trial.lost())
+                trial = carried.trial
+                files.write(self.report / entry.scenario, entry.result, trial.lost(), trial.logs)
             except ReportFailed as error:
                 if entry.decision is Decision.PASS:
                     raise

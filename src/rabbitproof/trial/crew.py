@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 import rabbitproof
+from rabbitproof.amqp.dial import HEARTBEAT_S
 from rabbitproof.errors import Overdue
 from rabbitproof.proof.latency import RunLatency
 from rabbitproof.text import safe
@@ -44,6 +45,8 @@ class Member:
     done: int = 0
     """Messages that were answered, or received."""
     in_flight: int = 0
+    blocked: str | None = None
+    """Why the broker has told it to wait."""
     started: bool = False
     file: Path | None = None
     """Its ledger."""
@@ -54,6 +57,8 @@ class Member:
     ended: bool = False
     """Said all that it will ever say."""
     killed: bool = False
+    resumed: bool = False
+    """Another one goes on in its place, with the same ledger."""
     _rest: bytes = b""
 
     def take(self, data: bytes) -> None:
@@ -67,6 +72,8 @@ class Member:
             self.started = True
             self.done = int(said.get("done", self.done))
             self.in_flight = int(said.get("in_flight", self.in_flight))
+            blocked = said.get("blocked")
+            self.blocked = None if blocked is None else safe(str(blocked), 200)
             if said.get("file"):
                 self.file = Path(said["file"])
             self.summary = said.get("summary", self.summary)
@@ -105,9 +112,14 @@ class Crew:
         run: str,
         connection: str,
         task: dict[str, Any],
+        heartbeat_s: int = HEARTBEAT_S,
         pause_s: float = 0.0,
+        resume: Path | None = None,
     ) -> Member:
-        """Start a participant; ``task`` has the fields of ``work``'s task, ready for JSON."""
+        """Start a participant; ``task`` has the fields of ``work``'s task, ready for JSON.
+
+        ``resume``: the ledger of a producer that died; ``task`` is what differs from its own then.
+        """
         process = subprocess.Popen(
             [sys.executable, "-m", "rabbitproof.trial.participant"],
             stdin=subprocess.PIPE,
@@ -124,7 +136,9 @@ class Crew:
             "temporary": self.temporary,
             "run": run,
             "task": task,
+            "heartbeat_s": heartbeat_s,
             "pause_s": pause_s,
+            "resume": None if resume is None else str(resume),
         }
         if process.stdin is None or process.stdout is None:
             raise AssertionError("both were asked for")

@@ -109,7 +109,7 @@ def not_tested(
     """Return what a run says nothing about, in whole sentences."""
     out = []
     names = {fault.name for fault in scenario.faults}
-    if names & {"broker-kill"}:
+    if names & {"broker-kill", "leader-kill", "node-kill"}:
         out.append(
             "A killed process is no power loss: what the kernel held was still written to the disk."
         )
@@ -120,10 +120,17 @@ def not_tested(
             "A confirm of a classic queue or a stream does not wait for the disk (fsync); only a "
             "power loss would show the difference."
         )
-    if private:
+    if scenario.has(needs="proxy"):
+        out.append("The network was broken by a proxy on one machine; a real one has more ways.")
+    elif private and "partition" not in names:
         out.append("One machine is no network: nothing was delayed, cut off or partitioned.")
+    elif not private:
+        out.append("The network of this broker was not disturbed.")
+    if private and scenario.cluster.nodes == 1:
         out.append("One node is no cluster: no leader changed and no replica was lost.")
+    elif private:
+        out.append("All nodes had one machine and one disk; real ones fail apart.")
     else:
-        out.append("The network and the nodes of this broker were not disturbed.")
+        out.append("The nodes of this broker were not disturbed.")
     out.append("What was not seen in a run of this length may still happen in a longer one.")
     return tuple(out)

@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -27,7 +27,8 @@ from rabbitproof.amqp.dial import Dialer
 from rabbitproof.errors import RabbitproofError
 from rabbitproof.identity import Source
 from rabbitproof.model import Queue, Started, Topology
-from rabbitproof.work import consume, produce
+from rabbitproof.proof import record as records
+from rabbitproof.work import consume, produce, resume
 from rabbitproof.work.recorder import LedgerRecorder
 
 _REPORT_S: Final = 0.02
@@ -67,13 +68,21 @@ def _work(order: dict[str, Any], stopping: threading.Event) -> None:
     addresses = [_address(one) for one in order["addresses"]]
     name = order["connection"]
 
-    connect = Dialer(addresses, name)
+    connect = Dialer(addresses, name, heartbeat=order["heartbeat_s"])
+    before_us = None if order["resume"] is None else records.read(Path(order["resume"]))
     recorder = LedgerRecorder(
-        Path(order["ledger"]), run=order["run"], vhost=addresses[0].vhost, options={}
+        Path(order["ledger"]),
+        run=order["run"],
+        vhost=addresses[0].vhost,
+        options={},
+        resume=before_us,
     )
-    pause = float(order.get("pause_s", 0.0))
+    pause = float(order["pause_s"])
     participant: produce.Producer | consume.Consumer
-    if order["role"] == "producer":
+    if before_us is not None:
+        task = replace(resume.task_of(before_us), **order["task"])
+        participant = produce.Producer(task, connect, recorder, known=before_us.outcomes)
+    elif order["role"] == "producer":
         participant = produce.Producer(_produce_task(order), connect, recorder)
     else:
         participant = consume.Consumer(consume.Task(**order["task"]), connect, recorder)
@@ -86,7 +95,12 @@ def _work(order: dict[str, Any], stopping: threading.Event) -> None:
                 due = now - said >= _REPORT_S or (pause and done > before)
                 if due or isinstance(event, Started):
                     said = now
-                    _say(done=done, in_flight=_in_flight(participant), file=str(recorder.path))
+                    _say(
+                        done=done,
+                        in_flight=_in_flight(participant),
+                        blocked=_blocked(participant),
+                        file=str(recorder.path),
+                    )
                 if pause and done > before:
                     stopping.wait(pause)  # it is busy with what it has received
                 before = done
@@ -111,6 +125,10 @@ def _in_flight(participant: produce.Producer | consume.Consumer) -> int:
     if isinstance(participant, consume.Consumer):
         return participant.unanswered
     return participant.in_flight
+
+
+def _blocked(participant: produce.Producer | consume.Consumer) -> str | None:
+    return participant.blocked if isinstance(participant, produce.Producer) else None
 
 
 def _produce_task(order: dict[str, Any]) -> produce.Task:

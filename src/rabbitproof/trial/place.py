@@ -16,10 +16,13 @@ from typing import TYPE_CHECKING
 from rabbitproof.address import parse
 from rabbitproof.amqp import methods
 from rabbitproof.amqp.connection import open_connection
+from rabbitproof.amqp.dial import Dialer
+from rabbitproof.broker.cluster import Cluster
 from rabbitproof.broker.install import provide
 from rabbitproof.broker.management import Management
 from rabbitproof.broker.node import Node
-from rabbitproof.errors import ManagementError, RabbitproofError
+from rabbitproof.broker.ports import LOOPBACK
+from rabbitproof.errors import ManagementError, RabbitproofError, UsageError
 from rabbitproof.text import safe
 
 if TYPE_CHECKING:
@@ -27,7 +30,8 @@ if TYPE_CHECKING:
 
     from rabbitproof.address import Address
     from rabbitproof.amqp.connection import Connection
-    from rabbitproof.model import Topology
+    from rabbitproof.broker.proxy import Proxy
+    from rabbitproof.model import Queue, Topology
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +48,56 @@ class Place:
     vhost: str
     open_api: Callable[[], Management]
     """Opens the broker's Management API, to be used in a ``with`` statement."""
-    node: Node | None = None
+    nodes: tuple[Node, ...] = ()
     """The broker itself where it is a private one, which may be broken."""
+    cluster: Cluster | None = None
+    """What the nodes form where there are several."""
+    apart: bool = True
+    """Whether the run has the vhost for itself."""
+    proxy: Proxy | None = None
+    """What stands between the participants and the broker, if anything."""
+
+    @property
+    def node(self) -> Node | None:
+        """The private broker's only node, or the first one."""
+        return self.nodes[0] if self.nodes else None
+
+    @property
+    def ways(self) -> tuple[Address, ...]:
+        """The addresses that participants use: through the proxy, where there is one."""
+        if self.proxy is None:
+            return self.addresses
+        return tuple(
+            replace(address, host=LOOPBACK, port=port)
+            for address, port in zip(self.addresses, self.proxy.ports, strict=True)
+        )
 
     def connect(self, name: str) -> Connection:
-        """Open a connection of that name."""
+        """Open a connection of that name, for whoever looks on."""
         return open_connection(self.addresses, name)
+
+    def dialer(self, name: str, heartbeat_s: int) -> Dialer:
+        """Return what opens a participant's connections of that name."""
+        return Dialer(self.ways, name, heartbeat=heartbeat_s)
+
+    def behind(self, proxy: Proxy) -> Place:
+        """Return the same place with a proxy before the broker.
+
+        Raises UsageError where TLS is used: a certificate does not fit the proxy's address.
+        """
+        if any(address.tls is not None for address in self.addresses):
+            raise UsageError(
+                "A fault of the network happens in a proxy, which can't stand before amqps://; "
+                "give an address with amqp://, or leave out --url."
+            )
+        return replace(self, proxy=proxy)
+
+    def queue(self, logical: str) -> Queue:
+        """Return a queue by the name that scenarios use."""
+        for queue in self.topology.queues:
+            if self.logical[queue.name] == logical:
+                return queue
+        raise UsageError(f"The scenario has no {logical}; name a queue that it has.")
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
@@ -69,31 +117,53 @@ class Place:
 
 
 @contextmanager
-def private(topology: Topology, note: Callable[[str], None]) -> Iterator[Place]:
-    """Give a node of our own, gone afterwards."""
+def private(topology: Topology, note: Callable[[str], None], nodes: int = 1) -> Iterator[Place]:
+    """Give a broker of our own with so many nodes, gone afterwards."""
     installation = provide(note)
-    note(f"starting a private RabbitMQ {installation.version}")
-    with Node.start(installation) as node:
-        address = parse(node.url)[0]
+    names = {queue.name: queue.name for queue in topology.queues}
+    what = "" if nodes == 1 else f", {nodes} nodes"
+    note(f"starting a private RabbitMQ {installation.version}{what}")
+    if nodes == 1:
+        with Node.start(installation) as node:
+            address = parse(node.url)[0]
+
+            yield Place(
+                (address,),
+                topology,
+                names,
+                f"a private RabbitMQ {node.version} on {address.host}:{address.port}",
+                "/",
+                lambda: Management(node.management_url, node.username, node.password),
+                (node,),
+            )
+        return
+    with Cluster.start(installation, nodes=nodes) as cluster:
+        addresses = tuple(parse(cluster.url))
 
         yield Place(
-            (address,),
+            addresses,
             topology,
-            {queue.name: queue.name for queue in topology.queues},
-            f"a private RabbitMQ {node.version} on {address.host}:{address.port}",
+            names,
+            f"a private RabbitMQ {cluster.version} of {nodes} nodes on {addresses[0].host}, ports "
+            f"{', '.join(str(address.port) for address in addresses)}",
             "/",
-            lambda: Management(node.management_url, node.username, node.password),
-            node,
+            cluster.api,
+            cluster.nodes,
+            cluster,
         )
 
 
 @contextmanager
-def on_node(node: Node, topology: Topology, run: str) -> Iterator[Place]:
-    """Give a vhost of its own on a node of ours, gone afterwards."""
-    address = parse(node.url)[0]
-    where = shared([address], node.management_url, address, topology, run, lambda _: None, node)
+def on_node(broker: Node | Cluster, topology: Topology, run: str) -> Iterator[Place]:
+    """Give a vhost of its own on a broker of ours, gone afterwards."""
+    addresses = parse(broker.url)
+    first = broker.nodes[0] if isinstance(broker, Cluster) else broker
+    where = shared(addresses, first.management_url, addresses[0], topology, run, lambda _: None)
     with where as place:
-        yield place
+        if isinstance(broker, Cluster):
+            yield replace(place, nodes=broker.nodes, cluster=broker, open_api=broker.api)
+        else:
+            yield replace(place, nodes=(broker,))
 
 
 @contextmanager
@@ -104,12 +174,8 @@ def shared(
     topology: Topology,
     run: str,
     note: Callable[[str], None],
-    node: Node | None = None,
 ) -> Iterator[Place]:
-    """Give a corner of a broker that others use; ``login`` is for its Management API.
-
-    ``node``: that broker, if it is ours after all.
-    """
+    """Give a corner of a broker that others use; ``login`` is for its Management API."""
     with open_connection(addresses, f"RabbitMQ Prover {run}") as first:
         version = safe(str(first.server_properties.get("version", "?")))
         cluster = str(first.server_properties.get("cluster_name", ""))
@@ -127,9 +193,12 @@ def shared(
 
             try:
                 names = {queue.name: queue.name for queue in topology.queues}
-                yield Place(inside, topology, names, where, vhost, open_api, node)
+                yield Place(inside, topology, names, where, vhost, open_api)
             finally:
-                api.delete_vhost(vhost)
+                try:
+                    api.delete_vhost(vhost)
+                except ManagementError as error:  # what was found out counts more
+                    note(f"the vhost {vhost} could not be deleted: {error}")
             return
     note(f"no vhost of its own ({problem}); working with names that carry the run's name")
     real = _renamed(topology, vhost)
@@ -137,7 +206,7 @@ def shared(
     names = {mine.name: theirs.name for mine, theirs in pairs}
 
     try:
-        yield Place(tuple(addresses), real, names, where, addresses[0].vhost, open_api, node)
+        yield Place(tuple(addresses), real, names, where, addresses[0].vhost, open_api, apart=False)
     finally:
         _remove(addresses, real)
 

@@ -10,11 +10,13 @@ from collections.abc import Mapping  # noqa: TC003  scenario reads the types of 
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
+from rabbitproof.amqp.dial import HEARTBEAT_S
 from rabbitproof.model import (
     Queue,
     QueueType,
     Topology,
 )
+from rabbitproof.work.link import CONFIRM_TIMEOUT_S
 
 WORK: Final = "work.queue"
 AUDIT: Final = "audit.queue"
@@ -85,6 +87,10 @@ class Workload:
     """When the audit queue is read. ``during``: by a process, all the time, so it stays short."""
     pause_ms: int = 0
     """What a consumer takes for each read, as if it did something with the messages."""
+    heartbeat_s: int = HEARTBEAT_S
+    """A peer that was silent for two of these is given up."""
+    confirm_timeout_s: float = CONFIRM_TIMEOUT_S
+    """Seconds without any answer to a publish after which its connection is given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +109,21 @@ class FaultPlan:
     queue: str = WORK
     messages: int = 1
     """How many messages it is about, for a fault that picks some."""
+    delay_ms: int = 300
+    """What each way takes longer."""
+    bytes_per_s: int = 200_000
+    """What a throttled network carries each way."""
     pick: float | None = None
-    """Which of several participants it is done to, as a share of their list: 0 is the first, just
-    below 1 the last. None: the one that has done most."""
+    """Which of several participants or nodes it is done to, as a share of their list: 0 is the
+    first, just below 1 the last. None: the participant that has done most, or a node that does
+    not lead the queue."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterPlan:
+    """What the broker is made of."""
+
+    nodes: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,26 +173,129 @@ class ClaimPlan:
 class FaultKind:
     """One entry of the catalogue of faults; ``faults`` carries them out."""
 
-    hits: Literal["broker", "consumer", "connection", "queue"]
+    hits: Literal[
+        "broker", "cluster", "network", "clients", "consumer", "producer", "connection", "queue"
+    ]
     about: str
     """What is done, in plain words."""
     lasts: tuple[float, float] = (0.0, 0.0)
-    """Between how many seconds it lasts where a seed decides."""
+    """Between how many seconds it lasts where a seed decides. One that has to last for more than
+    0 makes no sense without a length."""
+    needs: Literal["nothing", "node", "cluster", "proxy", "owner"] = "nothing"
+    """What it can't be done without: a node or a cluster of our own, a proxy of ours before the
+    broker, or a person who says that the broker is theirs."""
 
     @property
     def needs_node(self) -> bool:
         """Only to be done to a broker that nobody else uses."""
-        return self.hits == "broker"
+        return self.needs in {"node", "cluster"}
+
+    @property
+    def meanwhile(self) -> bool:
+        """Whether everybody goes on working while it is done; else it is a matter of an instant."""
+        return self.hits in {"broker", "cluster", "network", "clients"}
 
 
 CATALOGUE: Final = {
     "broker-kill": FaultKind(
-        "broker", "the broker is killed (SIGKILL) and started again", lasts=(0.0, 3.0)
+        "broker",
+        "the broker is killed (SIGKILL) and started again",
+        lasts=(0.0, 3.0),
+        needs="node",
     ),
     "broker-restart": FaultKind(
-        "broker", "the broker is stopped in good order and started again", lasts=(0.0, 3.0)
+        "broker",
+        "the broker is stopped in good order and started again",
+        lasts=(0.0, 3.0),
+        needs="node",
+    ),
+    "broker-pause": FaultKind(
+        "broker",
+        "the broker is paused (SIGSTOP), so that it is silent for longer than the heartbeat",
+        lasts=(5.0, 8.0),
+        needs="node",
+    ),
+    "memory-alarm": FaultKind(
+        "broker",
+        "the broker's memory limit is set so low that it raises an alarm and blocks publishers",
+        lasts=(1.0, 4.0),
+        needs="node",
+    ),
+    "disk-alarm": FaultKind(
+        "broker",
+        "the broker's disk limit is set so high that it raises an alarm and blocks publishers",
+        lasts=(1.0, 4.0),
+        needs="node",
+    ),
+    "leader-kill": FaultKind(
+        "cluster",
+        "the node that leads the queue is killed (SIGKILL), later started again",
+        lasts=(0.0, 3.0),
+        needs="cluster",
+    ),
+    "node-kill": FaultKind(
+        "cluster",
+        "a node is killed (SIGKILL), later started again",
+        lasts=(0.0, 3.0),
+        needs="cluster",
+    ),
+    "node-pause": FaultKind(
+        "cluster",
+        "a node is paused (SIGSTOP), so that it is silent for longer than the net tick",
+        lasts=(8.0, 12.0),
+        needs="cluster",
+    ),
+    "partition": FaultKind(
+        "cluster",
+        "a node is cut off from all others",
+        lasts=(8.0, 12.0),
+        needs="cluster",
+    ),
+    "rolling-restart": FaultKind(
+        "cluster",
+        "every node is stopped in good order and started again, one after the other",
+        needs="cluster",
+    ),
+    "network-cut": FaultKind(
+        "network",
+        "all connections are cut and nobody gets through to the broker",
+        lasts=(1.0, 4.0),
+        needs="proxy",
+    ),
+    "half-open": FaultKind(
+        "network",
+        "the network drops everything in silence while all connections seem to be open",
+        lasts=(5.0, 8.0),
+        needs="proxy",
+    ),
+    "network-delay": FaultKind(
+        "network",
+        "everything takes longer on its way to the broker and back",
+        lasts=(1.0, 3.0),
+        needs="proxy",
+    ),
+    "network-throttle": FaultKind(
+        "network",
+        "the network carries only so many bytes a second",
+        lasts=(1.0, 3.0),
+        needs="proxy",
+    ),
+    "confirms-swallowed": FaultKind(
+        "network",
+        "the broker's confirms are lost on their way back",
+        lasts=(1.0, 3.0),
+        needs="proxy",
+    ),
+    "connection-close": FaultKind(
+        "clients",
+        "all connections of the run are closed by an operator, with the Management API",
+        needs="owner",
     ),
     "consumer-kill": FaultKind("consumer", "a consumer's process is killed (SIGKILL)"),
+    "producer-kill": FaultKind(
+        "producer",
+        "a producer's process is killed (SIGKILL); another one goes on from its ledger",
+    ),
     "connection-cut": FaultKind("connection", "the producer's connection ends without a word"),
     "queue-delete": FaultKind("queue", "a queue is deleted, then declared and bound again"),
     "queue-purge": FaultKind("queue", "a queue is purged"),
@@ -218,6 +339,9 @@ class Scenario:
     claims: ClaimPlan = ClaimPlan()
     expect: Expectation | None = None
     random: RandomPlan | None = None
+    cluster: ClusterPlan = ClusterPlan()
+    also: tuple[Literal["quorum"], ...] = ()
+    """Types of queue, beside those of the file, on which it is a scenario of its own."""
     seed: int | None = None
     """What its faults were drawn from; None when they are as its file says."""
 
@@ -225,6 +349,24 @@ class Scenario:
     def count(self) -> int:
         """Messages, all producers together."""
         return self.workload.count
+
+    @property
+    def sent_by_processes(self) -> bool:
+        """Whether its producers are processes: several, or one that is killed."""
+        return self.workload.producers > 1 or self.has(hits="producer")
+
+    @property
+    def possible(self) -> frozenset[str]:
+        """The names of all faults that may happen in it."""
+        drawn = () if self.random is None else self.random.among
+        return frozenset((*(plan.name for plan in self.faults), *drawn))
+
+    def has(self, **wanted: str) -> bool:
+        """Tell whether a fault may happen whose kind has these values, such as ``needs``."""
+        return any(
+            all(getattr(CATALOGUE[name], key) == value for key, value in wanted.items())
+            for name in self.possible
+        )
 
     @property
     def persistent(self) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import MISSING, fields
 from types import NoneType, UnionType
 from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
+from rabbitproof.broker.cluster import MOST_NODES
 from rabbitproof.errors import UsageError
 from rabbitproof.identity import MAX_NUMBER
 from rabbitproof.text import safe
@@ -43,6 +44,11 @@ _RANGES: Final[dict[tuple[str, str], tuple[float, float]]] = {
     ("faults", "every_s"): (0, 3_600),
     ("faults", "messages"): (1, 1_000_000),
     ("faults", "pick"): (0, 0.9999),
+    ("faults", "delay_ms"): (1, 60_000),
+    ("faults", "bytes_per_s"): (1_000, 10**12),
+    ("workload", "heartbeat_s"): (1, 65_535),
+    ("workload", "confirm_timeout_s"): (0.5, 3_600),
+    ("cluster", "nodes"): (1, MOST_NODES),
     ("random", "faults"): (1, 100),
     **{
         ("planted", name): (0, 1_000_000)
@@ -61,6 +67,7 @@ _COUNTS: Final = (
 _LISTS: Final[dict[tuple[str | int, ...], tuple[str, ...]]] = {
     ("claims", "permits"): DROPS,
     ("random", "among"): tuple(CATALOGUE),
+    ("also",): ("quorum",),
 }
 """What may stand in a list."""
 
@@ -78,7 +85,7 @@ Wrong = Callable[[tuple[str | int, ...], str, str], UsageError]
 
 
 _TABLES: Final[dict[tuple[str | int, ...], tuple[str, ...]]] = {
-    (): ("workload", "topology", "faults", "random", "planted", "claims", "expect"),
+    (): ("workload", "topology", "cluster", "faults", "random", "planted", "claims", "expect"),
     ("topology",): ("work",),
 }
 """Keys that are tables and are read by themselves."""

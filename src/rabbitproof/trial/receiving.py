@@ -123,10 +123,11 @@ class Receiving:
         self.crew.start(
             role,
             name,
-            self.place.addresses,
+            self.place.ways,
             run=self.run_id,
             connection=f"RabbitMQ Consumer {name} ({platform.node()})",
             task=asdict(task),
+            heartbeat_s=work.heartbeat_s,
             pause_s=work.pause_ms / 1000 if role == "consumer" else 0.0,
         )
 
@@ -185,6 +186,7 @@ class Receiving:
             if self.done != done:
                 done, since = self.done, now
             yield Advanced(done, total, mark=False)
+            since += time.monotonic() - now  # a fault may have lasted that long
             quiet = now - since
             if quiet < _QUIET_S or now - looked < _QUIET_S:
                 continue
@@ -307,6 +309,9 @@ class Receiving:
                 stream_offset="first" if queue.kind == "stream" else None,
                 host=platform.node(),
             ),
-            lambda: self.place.connect(f"RabbitMQ Consumer {name} ({platform.node()})"),
+            self.place.dialer(
+                f"RabbitMQ Consumer {name} ({platform.node()})",
+                self.scenario.workload.heartbeat_s,
+            ),
             recorder,
         )

@@ -57,8 +57,11 @@ class Samples:
         """Seconds after the first publish; 0 before it."""
         return 0.0 if self._began is None else time.monotonic() - self._began
 
-    def take(self, name: str, total: int, *, final: bool = False) -> None:
-        """Note a running total, and the depths, when it is time."""
+    def take(self, name: str, total: int, *, final: bool = False, look: bool = True) -> None:
+        """Note a running total, and the depths, when it is time.
+
+        ``look``: whether the broker may be asked for the depths; one that is broken might hang.
+        """
         now = self.now
         if self._began is None or (now < self._next and not final):
             return
@@ -67,7 +70,8 @@ class Samples:
         if points and points[-1][0] >= now:
             return
         points.append((now, float(total)))
-        self._look()
+        if look:
+            self._look()
 
     def _look(self) -> None:
         now = self.now

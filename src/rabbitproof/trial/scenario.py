@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from rabbitproof.errors import UsageError
 from rabbitproof.identity import MAX_NUMBER
@@ -20,6 +22,7 @@ from rabbitproof.trial.plan import (
     CATALOGUE,
     WORK,
     ClaimPlan,
+    ClusterPlan,
     Planted,
     QueuePlan,
     RandomPlan,
@@ -32,6 +35,10 @@ from rabbitproof.trial.reader import MOST_PROCESSES, Reader
 if TYPE_CHECKING:
     from rabbitproof.model import QueueType
     from rabbitproof.trial.reader import Wrong
+
+
+LEAST_NODES: Final = 3
+"""Fewer have no majority when one is away."""
 
 
 def parse(name: str, text: str, file: str | None = None) -> Scenario:
@@ -71,6 +78,8 @@ def parse(name: str, text: str, file: str | None = None) -> Scenario:
         claims=reader.table(("claims",), content.get("claims", {}), ClaimPlan),
         expect=None if expect is None else reader.expectation(expect),
         random=None if drawn is None else reader.table(("random",), drawn, RandomPlan),
+        cluster=reader.table(("cluster",), content.get("cluster", {}), ClusterPlan),
+        also=own.also,
     )
     check(scenario, reader.wrong)
     return scenario
@@ -81,6 +90,7 @@ class _Head:
     title: str
     teaches: str
     safe: bool
+    also: tuple[Literal["quorum"], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,17 +123,56 @@ def check(scenario: Scenario, wrong: Wrong) -> None:
     if scenario.random is not None and len(set(scenario.random.among)) < scenario.random.faults:
         what = "has to name as many different faults as are to be drawn, or more"
         raise wrong(("random",), "among", what)
+    _check_faults(scenario, wrong)
+
+
+def _check_faults(scenario: Scenario, wrong: Wrong) -> None:
+    """Raise UsageError for faults that do not fit the rest, or each other."""
+    work, nodes = scenario.workload, scenario.cluster.nodes
     named: list[tuple[tuple[str | int, ...], str, str]]
     named = [(("faults", at), "name", plan.name) for at, plan in enumerate(scenario.faults)]
     if scenario.random is not None:
         named += [(("random",), "among", name) for name in scenario.random.among]
     for table, key, name in named:
-        hits = CATALOGUE[name].hits
-        if hits == "consumer" and work.consume != "during":
+        kind = CATALOGUE[name]
+        if kind.hits == "consumer" and work.consume != "during":
             what = "needs consumers that run: set workload.consume to during"
             raise wrong(table, key, what)
-        if hits == "connection" and work.producers > 1:
+        if kind.hits == "connection" and work.producers > 1:
             raise wrong(table, key, "is for one producer: set workload.producers to 1")
+        if kind.hits == "producer" and not work.confirms:
+            what = "needs confirms: without them nobody knows what is still to be sent"
+            raise wrong(table, key, what)
+        if kind.hits == "cluster" and nodes < LEAST_NODES:
+            what = f"needs a cluster: write [cluster] with nodes = {LEAST_NODES}"
+            raise wrong(table, key, what)
+        if kind.hits == "cluster" and scenario.topology.work.type == "classic":
+            what = (
+                "needs a queue with replicas: set topology.work.type to quorum. A classic queue is "
+                "on one node, and gone as long as that is"
+            )
+            raise wrong(table, key, what)
+        if kind.hits == "broker" and nodes > 1:
+            what = "is about a broker of one node: leave out [cluster], or take node-kill"
+            raise wrong(table, key, what)
+        if kind.hits == "connection" and scenario.has(hits="producer"):
+            what = "and producer-kill do not go together: the producer is another process then"
+            raise wrong(table, key, what)
+    for at, plan in enumerate(scenario.faults):
+        if CATALOGUE[plan.name].lasts[0] and not plan.lasts_s:
+            raise wrong(("faults", at), "name", "needs lasts_s: it has to last for some seconds")
+        if plan.times > 1 and plan.every_s < plan.lasts_s:
+            what = "has to be lasts_s at least: it can't come again before it is over"
+            raise wrong(("faults", at), "every_s", what)
+    timed = sorted(
+        (plan.at_s, at) for at, plan in enumerate(scenario.faults) if plan.at_s is not None
+    )
+    for (began, first), (then, second) in pairwise(timed):
+        plan = scenario.faults[first]
+        over = began + (plan.times - 1) * plan.every_s + plan.lasts_s
+        if then < over and CATALOGUE[plan.name].meanwhile:
+            what = f"is in the time of {plan.name}, which lasts until second {over:g}"
+            raise wrong(("faults", second), "at_s", what)
 
 
 def adapted(
@@ -171,25 +220,42 @@ def _wrong_option(table: tuple[str | int, ...], key: str, what: str) -> UsageErr
     )
 
 
+@cache
+def _packaged() -> dict[str, Scenario]:
+    """Return the scenarios that come with the package, by name.
+
+    One whose file has ``also = ["quorum"]`` is there a second time, with a quorum queue and a
+    stream, as NAME-quorum.
+    """
+    folder = resources.files("rabbitproof.trial") / "scenarios"
+    found = {}
+    for file in folder.iterdir():
+        name = file.name.removesuffix(".toml")
+        if name == file.name:
+            continue
+        one = found[name] = parse(name, file.read_text(encoding="utf-8"))
+        for kind in one.also:
+            twin = adapted(one, work_type=kind, audit_type="stream")
+            title = f"{one.title}, with a quorum queue and a stream"
+            found[f"{name}-{kind}"] = replace(twin, name=f"{name}-{kind}", title=title, also=())
+    return dict(sorted(found.items()))
+
+
 def names() -> list[str]:
     """Return the names of the scenarios that come with the package."""
-    folder = resources.files("rabbitproof.trial") / "scenarios"
-    return sorted(
-        file.name.removesuffix(".toml") for file in folder.iterdir() if file.name.endswith(".toml")
-    )
+    return list(_packaged())
 
 
 def find(name: str) -> Scenario:
     """Return one of the package's scenarios, or that of a file whose name ends in .toml."""
     if name.endswith(".toml"):
         return load(Path(name))
-    if name not in names():
+    if name not in _packaged():
         raise UsageError(
             f"There is no scenario '{safe(name)}'; there are: {', '.join(names())}. A file of your "
             "own ends in .toml."
         )
-    file = resources.files("rabbitproof.trial") / "scenarios" / f"{name}.toml"
-    return parse(name, file.read_text(encoding="utf-8"))
+    return _packaged()[name]
 
 
 def load(path: Path) -> Scenario:

@@ -7,6 +7,7 @@ progress. Refuses to decide when something is broken (``trial``, ``faults``).
 from __future__ import annotations
 
 import platform
+import time
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +19,9 @@ from rabbitproof.work import produce
 from rabbitproof.work.recorder import LedgerRecorder, Recorder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
     from pathlib import Path
 
-    from rabbitproof.amqp.connection import Connection
     from rabbitproof.model import Progress
     from rabbitproof.proof.ledger import Outcomes
     from rabbitproof.trial.crew import Crew
@@ -58,11 +58,12 @@ class Sending:
     latency: dict[str, Any] | None = None
     curve: tuple[tuple[float, float], ...] = ()
     _producer: produce.Producer | None = None
-    _link: Connection | None = None
+    _began: float = 0.0
 
-    def run(self) -> Iterator[Progress]:
+    def run(self) -> Generator[Progress, None, None]:
         """Publish all of it."""
-        if self.crew is not None and self.scenario.workload.producers > 1:
+        self._began = time.monotonic()
+        if self.crew is not None and self.scenario.sent_by_processes:
             yield from self._run_processes(self.crew)
         else:
             yield from self._run_here()
@@ -70,6 +71,18 @@ class Sending:
         self.published = sum(
             len(ledger.confirmed if confirms else ledger.attempted) for ledger in self.outcomes
         )
+
+    def salvage(self) -> None:
+        """Take what is known of the outcomes where ``run`` was left before its end."""
+        if self.outcomes:
+            return
+        if self._producer is not None:
+            self.outcomes = [self._producer.outcomes]
+        elif self.crew is not None:
+            for member in self.crew.running("producer"):
+                self.crew.kill(member)
+            for _ in self._read(self.crew):
+                pass
 
     @property
     def in_flight(self) -> int | None:
@@ -82,12 +95,60 @@ class Sending:
             return None
         return sum(member.in_flight for member in self.crew.running("producer"))
 
+    @property
+    def blocked(self) -> str | None:
+        """Why the broker has told a producer to wait; None when it has not."""
+        if self._producer is not None:
+            return self._producer.blocked
+        running = [] if self.crew is None else self.crew.running("producer")
+        return next((one.blocked for one in running if one.blocked is not None), None)
+
     def cut(self) -> str | None:
         """End the producer's connection without a word."""
-        if self._link is None or self._link.closed:
+        link = None if self._producer is None else self._producer.connection
+        if link is None or link.closed:
             return None
-        self._link.abandon()
+        link.abandon()
         return "The producer's connection was closed without a word to the broker."
+
+    def kill_one(self, pick: float | None = None) -> str | None:
+        """Kill a producer and have another process go on from its ledger.
+
+        ``pick``: its share of the list of those that run; None for the one that has done most.
+        """
+        crew = self.crew
+        if crew is None or not (running := crew.running("producer")):
+            return None
+        member = max(running, key=lambda one: one.done)
+        if pick is not None:
+            member = running[int(pick * len(running))]
+        done, in_flight = member.done, member.in_flight
+        crew.kill(member)
+        status = member.process.returncode
+        if status is None or status >= 0 or member.file is None:
+            return None
+        after = crew.start(
+            "producer",
+            member.name,
+            self.place.ways,
+            run=self.run_id,
+            connection=f"RabbitMQ Producer ({platform.node()})",
+            task={"seconds": self._seconds_left()},
+            heartbeat_s=self.scenario.workload.heartbeat_s,
+            resume=member.file,
+        )
+        member.resumed = True
+        crew.await_start([after])
+        return (
+            f"{member.name} (process {member.process.pid}) ended by signal {-status} after "
+            f"{done:,} answers, with {in_flight:,} publishes unanswered; process "
+            f"{after.process.pid} goes on from its ledger."
+        )
+
+    def _seconds_left(self) -> float | None:
+        """Return for how long a producer that begins now may send; None for any time."""
+        whole = self.scenario.workload.seconds
+        return None if whole is None else max(whole - (time.monotonic() - self._began), 0.0)
 
     def _task(self, number: int, count: int) -> produce.Task:
         work = self.scenario.workload
@@ -108,6 +169,7 @@ class Sending:
             seconds=work.seconds,
             send_again=work.send_again if number == 1 else 0,
             progress_every=self.mark_every,
+            confirm_timeout_s=work.confirm_timeout_s,
         )
 
     # --- one, here ---
@@ -118,11 +180,11 @@ class Sending:
             recorder = LedgerRecorder(
                 self.ledgers, run=self.run_id, vhost=self.place.vhost, open_api=self.place.open_api
             )
-        producer = produce.Producer(
-            self._task(1, self.scenario.workload.count), self._open_link, recorder
-        )
+        work = self.scenario.workload
+        connect = self.place.dialer(f"RabbitMQ Producer ({platform.node()})", work.heartbeat_s)
+        producer = produce.Producer(self._task(1, work.count), connect, recorder)
         self._producer = producer
-        confirms = self.scenario.workload.confirms
+        confirms = work.confirms
         for event in producer.run():
             outcomes = producer.outcomes
             self.done = len(outcomes.acked if confirms else outcomes.attempted)
@@ -135,10 +197,6 @@ class Sending:
         self.seconds, self.latency = end.seconds, end.latency
         self.curve = producer.latency.curve()
 
-    def _open_link(self) -> Connection:
-        self._link = self.place.connect(f"RabbitMQ Producer ({platform.node()})")
-        return self._link
-
     # --- several, as processes ---
 
     def _run_processes(self, crew: Crew) -> Iterator[Progress]:
@@ -148,20 +206,31 @@ class Sending:
             crew.start(
                 "producer",
                 f"producer {i + 1}",
-                self.place.addresses,
+                self.place.ways,
                 run=self.run_id,
                 connection=f"RabbitMQ Producer {i + 1} ({platform.node()})",
                 task=asdict(self._task(i + 1, share + (i < rest))),
+                heartbeat_s=work.heartbeat_s,
             )
-        members = crew.of("producer")
         total = None if work.seconds is not None else work.count
         marked = 0
         while crew.running("producer"):
             crew.listen(_LISTEN_S)
-            self.done = sum(member.done for member in members)
+            self.done = sum(member.done for member in crew.of("producer") if not member.resumed)
             mark = self.done >= marked + self.mark_every
             marked = self.done if mark else marked
             yield Advanced(self.done, total, mark=False)
+        yield from self._read(crew)
+        members = crew.of("producer")
+        ends = [member.summary for member in members if member.summary is not None]
+        self.seconds = max((end["seconds"] for end in ends), default=0.0)
+        if work.confirms:
+            latency = crew.latency("producer")
+            self.latency, self.curve = latency.summary(), latency.curve()
+
+    def _read(self, crew: Crew) -> Iterator[Progress]:
+        """Read the ledgers of all producers."""
+        members = [member for member in crew.of("producer") if not member.resumed]
         for member in members:
             if member.error is not None:
                 yield Note(f"{member.name} ended early: {member.error}")
@@ -175,8 +244,3 @@ class Sending:
                 continue
             self.outcomes.append(outcomes)
             self.files.append((member.name, member.file))
-        ends = [member.summary for member in members if member.summary is not None]
-        self.seconds = max((end["seconds"] for end in ends), default=0.0)
-        if work.confirms:
-            latency = crew.latency("producer")
-            self.latency, self.curve = latency.summary(), latency.curve()

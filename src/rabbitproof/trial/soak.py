@@ -18,7 +18,15 @@ import psutil
 
 from rabbitproof.model import Note, Step
 from rabbitproof.trial import dice
-from rabbitproof.trial.plan import CATALOGUE, ClaimPlan, Scenario, Workload
+from rabbitproof.trial.plan import (
+    CATALOGUE,
+    ClaimPlan,
+    ClusterPlan,
+    QueuePlan,
+    Scenario,
+    TopologyPlan,
+    Workload,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -30,7 +38,34 @@ if TYPE_CHECKING:
 NAME: Final = "soak"
 RATE: Final = 1_000.0
 """Messages a second; moderate, so that the faults and not the load are what is tried."""
-AMONG: Final = ("broker-kill", "broker-restart", "consumer-kill", "connection-cut")
+AMONG: Final = {
+    1: (
+        "broker-kill",
+        "broker-restart",
+        "broker-pause",
+        "memory-alarm",
+        "disk-alarm",
+        "network-cut",
+        "half-open",
+        "network-delay",
+        "confirms-swallowed",
+        "connection-close",
+        "consumer-kill",
+        "producer-kill",
+    ),
+    3: (
+        "leader-kill",
+        "node-kill",
+        "node-pause",
+        "partition",
+        "rolling-restart",
+        "network-cut",
+        "connection-close",
+        "consumer-kill",
+        "producer-kill",
+    ),
+}
+"""By the size of the broker."""
 WARM_S: Final = 120.0
 """From here on memory has to stay flat: everything has been used once."""
 _EVERY_S: Final = 60.0
@@ -41,15 +76,42 @@ SCENARIO: Final = Scenario(
     "What happens once in an hour is not found in a minute. Producer and consumers work all the "
     "time, and something breaks every half a minute; nothing that was confirmed is missing.",
     safe=True,
-    workload=Workload(count=1, consumers=2, consume="during", audit="during", prefetch=500),
+    workload=Workload(
+        count=1,
+        consumers=2,
+        consume="during",
+        audit="during",
+        prefetch=500,
+        heartbeat_s=2,
+        confirm_timeout_s=3.0,
+    ),
     claims=ClaimPlan(audit_equals_work=True),
 )
 
 
-def plan(minutes: float, seed: int, *, private: bool, rate: float | None = None) -> Scenario:
-    """Return a soak of so many minutes; ``private``: the broker may be broken as well."""
-    among = [name for name in AMONG if private or not CATALOGUE[name].needs_node]
-    return dice.soak(minutes, seed, rate=rate or RATE, among=among, like=SCENARIO)
+def plan(
+    minutes: float,
+    seed: int,
+    *,
+    private: bool,
+    owner: bool = False,
+    rate: float | None = None,
+    nodes: int = 1,
+) -> Scenario:
+    """Return a soak of so many minutes.
+
+    ``private``: the broker may be broken as well; ``owner``: an operator may close connections
+    of it. With several ``nodes`` it is about a cluster, with a quorum queue and a stream.
+    """
+    like = SCENARIO
+    if nodes > 1:
+        topology = TopologyPlan(work=QueuePlan("quorum"), audit=QueuePlan("stream"))
+        like = replace(SCENARIO, cluster=ClusterPlan(nodes), topology=topology)
+    allowed = {"nothing", "proxy", *({"node", "cluster"} if private else set())}
+    if private or owner:
+        allowed.add("owner")
+    among = [name for name in AMONG[1 if nodes == 1 else 3] if CATALOGUE[name].needs in allowed]
+    return dice.soak(minutes, seed, rate=rate or RATE, among=among, like=like)
 
 
 @dataclass(slots=True)
@@ -134,16 +196,15 @@ class Soak:
     def look(self, *, sending: bool = True) -> None:
         """Ask the system how much each process holds, and what stands on the disk."""
         warm = time.monotonic() - self._began >= WARM_S
-        node = self.trial.place.node
+        nodes = self.trial.place.nodes
         pids: dict[str, list[int]] = {"prove": [os.getpid()], **self.trial.processes()}
-        if node is not None and node.pid is not None:
-            pids["broker"] = [node.pid]
+        pids["broker"] = [node.pid for node in nodes if node.pid is not None]
         for name, found in pids.items():
             # The largest: a process that was just started has not done anything yet.
             size = max((_resident(pid) for pid in found), default=0)
             if size:
                 self.memory.setdefault(name, Usage()).note(size, warm=warm, sending=sending)
-        folders = [self.trial.folder] if node is None else [node.directory, self.trial.folder]
+        folders = [*(node.directory for node in nodes), self.trial.folder]
         self.disk.note(
             _size({path for path in folders if path is not None}), warm=warm, sending=sending
         )

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NoReturn, Self
 
+from rabbitproof.broker.cluster import Cluster
 from rabbitproof.broker.node import Node
 from rabbitproof.errors import RabbitproofError
 from rabbitproof.identity import new_run
@@ -56,19 +57,22 @@ class Carried:
 def safe() -> list[Scenario]:
     """Return the scenarios that promise to lose nothing."""
     found = [scenarios.find(name) for name in scenarios.names()]
-    return [one for one in found if one.safe]
+    # Those of one size after the other, so that few brokers have to be started.
+    return sorted((one for one in found if one.safe), key=lambda one: one.cluster.nodes)
 
 
 class Nodes:
     """Private nodes for one trial after the other. Use it as a context manager.
 
-    A node is used again as long as nothing went wrong on it.
+    A broker is used again as long as nothing went wrong on it, and ended when another size is
+    wanted: several at once would be in each other's way.
     """
 
     def __init__(self, installation: Installation, note: Callable[[str], None]) -> None:
         self._installation = installation
         self._note = note
-        self._node: Node | None = None
+        self._broker: Node | Cluster | None = None
+        self._size = 0
 
     def __enter__(self) -> Self:
         return self
@@ -79,19 +83,30 @@ class Nodes:
     @contextmanager
     def venue(self, scenario: Scenario, run: str) -> Iterator[Place]:
         """Give a vhost of its own for one trial."""
-        node = self._node
-        if node is None or node.pid is None:
+        broker, size = self._broker, scenario.cluster.nodes
+        if broker is None or size != self._size or not _is_whole(broker):
             self.discard()
-            self._note(f"starting a private RabbitMQ {self._installation.version}")
-            node = self._node = Node.start(self._installation)
-        with place.on_node(node, scenario.wiring(), run) as here:
+            what = "" if size == 1 else f", {size} nodes"
+            self._note(f"starting a private RabbitMQ {self._installation.version}{what}")
+            if size == 1:
+                broker = Node.start(self._installation)
+            else:
+                broker = Cluster.start(self._installation, nodes=size)
+            self._broker, self._size = broker, size
+        with place.on_node(broker, scenario.wiring(), run) as here:
             yield here
 
     def discard(self) -> None:
-        """End the node; the next trial gets another one."""
-        node, self._node = self._node, None
-        if node is not None:
-            node.stop()
+        """End the broker; the next trial gets another one."""
+        broker, self._broker = self._broker, None
+        if broker is not None:
+            broker.stop()
+
+
+def _is_whole(broker: Node | Cluster) -> bool:
+    if isinstance(broker, Cluster):
+        return broker.problem() is None
+    return broker.pid is not None
 
 
 def deadline_s(scenario: Scenario) -> float:
@@ -109,6 +124,7 @@ def carry_out(
     venue: Callable[[Scenario, str], AbstractContextManager[Place]],
     *,
     private: bool,
+    owner: bool = False,
     command: str = "",
     ledgers: Path | None = None,
 ) -> Generator[Progress, None, Carried]:
@@ -119,7 +135,7 @@ def carry_out(
         seconds = round(time.monotonic() - began, 2)
         return Entry(scenario.name, scenario.title, seconds, **more)  # type: ignore[arg-type]
 
-    why = None if private else faults.refusal(scenario)
+    why = None if private else faults.refusal(scenario, owner=owner)
     if why is not None:
         return Carried(entry(left_out=f"{why}."))
     run = new_run()

@@ -211,6 +211,16 @@ class Producer:
         """Published, and no answer has come yet."""
         return len(self._unconfirmed)
 
+    @property
+    def blocked(self) -> str | None:
+        """Why the broker has told it to wait; None when it has not."""
+        return self._blocked
+
+    @property
+    def connection(self) -> Connection | None:
+        """What it publishes on at the moment."""
+        return self._connection
+
     # --- before and after ---
 
     def _prepare(self) -> Iterator[Progress]:

@@ -14,6 +14,7 @@ from rabbitproof.trial import scenario
 from rabbitproof.trial.plan import (
     CATALOGUE,
     ClaimPlan,
+    ClusterPlan,
     FaultPlan,
     Planted,
     QueuePlan,
@@ -242,9 +243,11 @@ def test_every_key_is_documented() -> None:
         "random": RandomPlan,
         "planted": Planted,
         "claims": ClaimPlan,
+        "cluster": ClusterPlan,
     }
     for table, kind in tables.items():
         for one in fields(kind):
             assert f"`{table}.{one.name}`" in page, f"{table}.{one.name}"
-    for name in (*CATALOGUE, *scenario.names()):
+    twins = {f"{name}-quorum" for name in scenario.names() if scenario.find(name).also}
+    for name in (*CATALOGUE, *(set(scenario.names()) - twins)):
         assert f"`{name}`" in page, name

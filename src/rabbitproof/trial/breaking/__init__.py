@@ -1,0 +1,1 @@
+"""How each fault is carried out, by what it hits; ``faults`` puts them together."""

@@ -1,0 +1,162 @@
+"""Faults of a broker that consists of one node, which is ours.
+
+Rules: whatever is changed is changed back, also when it went wrong in between. What shows that a
+fault happened is asked from outside: the process, the port, the Management API, the clients.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from rabbitproof.broker import readiness
+from rabbitproof.errors import NodeFailed, Overdue, UsageError
+from rabbitproof.text import safe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rabbitproof.broker.node import Node
+    from rabbitproof.trial.faults import Scene
+    from rabbitproof.trial.plan import FaultPlan
+
+_ALARM_S: Final = 20.0
+"""Within which an alarm is raised, or over, and the clients have been told."""
+_LOOK_S: Final = 0.05
+_HARDLY_ANY: Final = "0.000001"
+"""Share of the memory that any broker exceeds."""
+_TOO_MUCH: Final = str(10**18)
+"""Bytes that no disk has free."""
+
+
+def _kill(plan: FaultPlan, scene: Scene) -> str | None:
+    node = _node(scene)
+    before = node.pid
+    if before is None:
+        return None
+    node.kill()
+    gone = node.pid is None
+    began = time.monotonic()
+    scene.last(plan.lasts_s)
+    node.start_again()
+    if not gone or node.pid in {None, before}:
+        return None
+    return (
+        f"The broker's process {before} was gone after SIGKILL; process {node.pid} answered "
+        f"{time.monotonic() - began:.1f} s later."
+    )
+
+
+def _restart(plan: FaultPlan, scene: Scene) -> str | None:
+    node = _node(scene)
+    before = node.pid
+    if before is None:
+        return None
+    node.shut_down()
+    began = time.monotonic()
+    scene.last(plan.lasts_s)
+    node.start_again()
+    if node.pid in {None, before}:
+        return None
+    return (
+        f"The broker's process {before} ended in good order; process {node.pid} answered "
+        f"{time.monotonic() - began:.1f} s later."
+    )
+
+
+def _pause(plan: FaultPlan, scene: Scene) -> str | None:
+    node = _node(scene)
+    if node.pid is None:
+        return None
+    began = time.monotonic()
+    node.pause()
+    try:
+        silent = readiness.amqp_version(node.port, unnamed="?") is None
+        scene.last(plan.lasts_s)
+    finally:
+        node.resume()
+    lasted = time.monotonic() - began
+    if not silent:
+        return None
+    _until(
+        scene,
+        lambda: readiness.amqp_version(node.port, unnamed="?") is not None,
+        "The broker did not answer any more after its pause.",
+    )
+    return (
+        f"The broker's process {node.pid} stood still for {lasted:.1f} s; its port took a "
+        "connection meanwhile and said nothing. Then it answered again."
+    )
+
+
+def _memory_alarm(plan: FaultPlan, scene: Scene) -> str | None:
+    node = _node(scene)
+    limit = _figure(node, "vm_memory_monitor:get_memory_limit()")
+    return _alarm(
+        plan,
+        scene,
+        ("set_vm_memory_high_watermark", _HARDLY_ANY),
+        ("set_vm_memory_high_watermark", "absolute", limit),
+    )
+
+
+def _disk_alarm(plan: FaultPlan, scene: Scene) -> str | None:
+    node = _node(scene)
+    limit = _figure(node, "rabbit_disk_monitor:get_disk_free_limit()")
+    return _alarm(plan, scene, ("set_disk_free_limit", _TOO_MUCH), ("set_disk_free_limit", limit))
+
+
+def _figure(node: Node, function: str) -> str:
+    """Ask the node for a number of its own, to give it back as it was."""
+    said = node.ctl("eval", f"{function}.").strip()
+    if not said.isdecimal():
+        raise NodeFailed(f"The node told no number for {function} but {safe(said, 80)}.")
+    return said
+
+
+def _alarm(
+    plan: FaultPlan, scene: Scene, raise_it: tuple[str, ...], end_it: tuple[str, ...]
+) -> str | None:
+    """Have an alarm raised, see that publishers are told to wait, end it, see that they go on.
+
+    Both are commands of rabbitmqctl. What the broker tells the publishers names the resource that
+    it is short of.
+    """
+    node = _node(scene)
+    node.ctl(*raise_it)
+    try:
+        _until(scene, lambda: scene.blocked() is not None, "No publisher was told to wait.")
+        began, reason = time.monotonic(), scene.blocked() or ""
+        in_flight = scene.in_flight()
+        scene.last(plan.lasts_s)
+        lasted = time.monotonic() - began
+    finally:
+        node.ctl(*end_it)
+    _until(scene, lambda: scene.blocked() is None, "The publishers were not released.")
+    return (
+        f"The broker told the publishers to wait ('{safe(reason, 80)}') and kept them for "
+        f"{lasted:.1f} s, with {in_flight} publishes unanswered; then it let them go on."
+    )
+
+
+def _until(scene: Scene, reached: Callable[[], bool], otherwise: str) -> None:
+    until = time.monotonic() + _ALARM_S
+    while not reached():
+        if time.monotonic() > until:
+            raise Overdue(f"{otherwise} This was waited for {_ALARM_S:.0f} s.")
+        scene.last(_LOOK_S)
+
+
+def _node(scene: Scene) -> Node:
+    if scene.place.node is None:
+        raise UsageError("This broker is not ours; leave out --url.")
+    return scene.place.node
+
+
+HOW: Final = {
+    "broker-kill": _kill,
+    "broker-restart": _restart,
+    "broker-pause": _pause,
+    "memory-alarm": _memory_alarm,
+    "disk-alarm": _disk_alarm,
+}
