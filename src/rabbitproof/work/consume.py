@@ -19,7 +19,13 @@ from pamqp import commands
 from rabbitproof.amqp import methods
 from rabbitproof.amqp.deliveries import Batch, Delivery
 from rabbitproof.amqp.session import ConsumerCancelled, decode_header
-from rabbitproof.errors import ConnectionLost, ConsumerGone, NotFound, RabbitproofError
+from rabbitproof.errors import (
+    ConnectionLost,
+    ConsumerGone,
+    NotFound,
+    PreconditionFailed,
+    RabbitproofError,
+)
 from rabbitproof.identity import (
     CHECKSUM_HEADER,
     HOST_HEADER,
@@ -36,7 +42,15 @@ from rabbitproof.work import topology as wiring
 from rabbitproof.work.arrivals import Arrivals
 from rabbitproof.work.cpu import Cpu
 from rabbitproof.work.inspect import foreign_sample, sample
-from rabbitproof.work.link import GIVE_UP_S, passes, reopen, shun, within
+from rabbitproof.work.link import (
+    GIVE_UP_S,
+    has_others,
+    lacks_replica,
+    passes,
+    reopen,
+    shun,
+    within,
+)
 from rabbitproof.work.recorder import Recorder
 
 if TYPE_CHECKING:
@@ -148,7 +162,12 @@ class Consumer:
         """Do all of it. Raises what can't be helped; what was received is in ``summary``."""
         try:
             self._connection = self.connect()
-            yield from self._subscribe()
+            try:
+                yield from self._subscribe()
+            except PreconditionFailed as failure:
+                if not (lacks_replica(failure) and has_others(self.connect)):
+                    raise
+                yield from self._recover(failure)
             self.receipts = self.recorder.receipts(self._open, self.task, self.receipts)
             yield Started()
             self._started = self._active = self._acked = time.monotonic()

@@ -21,6 +21,7 @@ from rabbitproof.errors import (
     GivenUp,
     NotFound,
     Overdue,
+    PreconditionFailed,
     RabbitproofError,
     RemoteProtocolError,
 )
@@ -54,6 +55,9 @@ _INTERNAL_ERROR: Final = 541
 """What RabbitMQ says when a queue's leader is away (AMQP 0-9-1, section 1.2: internal-error)."""
 
 
+_NO_REPLICA: Final = "does not have a replica on the local node"
+
+
 def passes(error: Exception) -> bool:
     """Say whether trying again may help.
 
@@ -64,7 +68,17 @@ def passes(error: Exception) -> bool:
         return "NOT_FOUND - no " not in error.reply
     if isinstance(error, ConnectionClosed):
         return error.code == _INTERNAL_ERROR
+    if isinstance(error, PreconditionFailed):
+        return lacks_replica(error)
     return isinstance(error, (ConnectionFailed, ConnectionLost, Overdue, RemoteProtocolError))
+
+
+def lacks_replica(error: Exception) -> bool:
+    """Say whether a stream was asked for on a node that has no copy of it, or none yet.
+
+    A node that was restarted starts its copy a moment after it lets clients in; another one has it.
+    """
+    return isinstance(error, PreconditionFailed) and _NO_REPLICA in error.reply
 
 
 def check_silence(
@@ -98,6 +112,11 @@ def shun(connect: Callable[[], Connection]) -> None:
     """Have the next connection lead to another broker, if there is one."""
     if isinstance(connect, Dialer):
         connect.shun()
+
+
+def has_others(connect: Callable[[], Connection]) -> bool:
+    """Say whether there is another broker than the one that was connected to."""
+    return isinstance(connect, Dialer) and len(connect.addresses) > 1
 
 
 def within(connect: Callable[[], Connection], seconds: float) -> Connection:
