@@ -49,6 +49,8 @@ _KEPT_VARIABLES = frozenset(
 )
 """The only variables of ours that the server sees."""
 
+DISK_LIMIT = 50_000_000
+"""Bytes that have to be free on the disk; with fewer, a node stops publishers."""
 _GIB = 1024**3
 
 _SAFE_LOGIN = re.compile(r"[A-Za-z0-9._~-]+")
@@ -259,6 +261,11 @@ class Layout:
         command = f'{shlex.quote(str(self._tool(tool)))} "$@"'
         return f'#!/bin/sh\nexec env -i TERM="$TERM" \\\n  {assignments} \\\n  {command}\n'
 
+    @property
+    def memory_limit(self) -> int:
+        """Bytes above which the node stops publishers, unless its settings say otherwise."""
+        return memory_watermark() // self._nodes
+
     def _configuration(self, settings: Mapping[str, str], tls: TlsFiles | None) -> str:
         ports = self.ports
         lines = {
@@ -271,8 +278,8 @@ class Layout:
             "default_pass": self.identity.password,
             "log.console": "false",
             "log.file.level": "info",
-            "vm_memory_high_watermark.absolute": str(memory_watermark() // self._nodes),
-            "disk_free_limit.absolute": "50MB",
+            "vm_memory_high_watermark.absolute": str(self.memory_limit),
+            "disk_free_limit.absolute": str(DISK_LIMIT),
         }
         if tls is not None:
             lines |= {

@@ -165,6 +165,11 @@ class Node:
         return self._layout.identity.name
 
     @property
+    def memory_limit(self) -> int:
+        """Bytes of memory above which it stops publishers."""
+        return self._layout.memory_limit
+
+    @property
     def mark(self) -> str:
         """What every process of this node carries in its environment as ``RABBITPROOF_NODE``."""
         return self._layout.mark
