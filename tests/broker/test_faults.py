@@ -1,0 +1,93 @@
+"""Every fault for real: it fires, says what shows that, and nothing that was confirmed is lost."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from rabbitproof.model import Decision
+from rabbitproof.trial import scenario, suite
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+pytestmark = pytest.mark.slow
+
+ONE_NODE = {
+    "broker-pause": r"stood still for \d+\.\d s; its port took a connection .* and said nothing",
+    "memory-alarm": r"told the publishers to wait \('low on memory'\) and kept them for",
+    "disk-alarm": r"told the publishers to wait \('low on disk'\) and kept them for",
+    "connection-close": r"says that 3 connections were closed and lists none of them",
+    "producer-kill": r"ended by signal 9 after [\d,]+ answers, .* goes on from its ledger",
+    "network-cut": r"3 connections were reset, and \d+ attempts to connect refused",
+    "half-open": r"connections seemed to be open while [\d,]+ bytes were dropped",
+    "network-delay": r"[\d,]+ bytes came 300 ms later each way",
+    "network-throttle": r"carried 200,000 bytes a second each way at most, [\d,]+ bytes in all",
+    "confirms-swallowed": r"\d+ frames with the broker's confirms, for [\d,]+ messages or more",
+}
+CLUSTER = {
+    "leader-kill": r"Node \d led work\.queue and was gone after SIGKILL; node \d led it",
+    "node-kill": r"Node \d was gone after SIGKILL\. It was started again, and the cluster was whole",
+    "node-pause": r"Node \d stood still for 1\d\.\d s and said nothing; the cluster was whole",
+    "partition": r"Node \d heard nothing of nodes \d and \d for 1\d\.\d s \(\d+ connections",
+    "rolling-restart": r"Restarted in good order, one after the other: node 1 .*, node 3 \(",
+}
+
+
+@pytest.fixture(scope="module")
+def brokers(installation: Any) -> Iterator[suite.Nodes]:
+    """Private brokers that may be broken."""
+    with suite.Nodes(installation, lambda _: None) as nodes:
+        yield nodes
+
+
+def finish(work: Generator[Any, None, Any]) -> Any:
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            return end.value
+
+
+def carried_out(brokers: suite.Nodes, name: str, **changes: Any) -> Any:
+    """Return the result of a scenario that has to fire all its faults and lose nothing."""
+    found = scenario.find(name)
+    chosen = replace(found, workload=replace(found.workload, **changes))
+    entry = finish(suite.carry_out(chosen, brokers.venue, private=True)).entry
+    assert entry.result is not None, entry
+    faults = entry.result.faults
+    assert [one for one in faults if not one.fired] == []
+    assert len(faults) == sum(plan.times for plan in chosen.faults)
+    verdict = entry.result.verdict
+    assert entry.decision is Decision.PASS, (verdict, faults)
+    assert [queue.lost for queue in verdict.queues.values()] == [0, 0]
+    return entry.result
+
+
+@pytest.mark.parametrize("name", ONE_NODE)
+def test_a_broker_a_network_or_a_client_breaks(brokers: suite.Nodes, name: str) -> None:
+    """With one node; a producer that is blocked or alone with itself goes on afterwards."""
+    result = carried_out(brokers, name)
+    for record in result.faults:
+        assert re.search(ONE_NODE[name], record.evidence), record.evidence
+        assert record.in_flight is not None
+        assert record.until_s > record.at_s > 0
+
+
+@pytest.mark.parametrize("name", CLUSTER)
+def test_a_cluster_breaks(brokers: suite.Nodes, name: str) -> None:
+    """Three nodes, a quorum queue and a stream; a majority goes on, and nothing is lost."""
+    result = carried_out(brokers, name)
+    (record,) = result.faults
+    assert re.search(CLUSTER[name], record.evidence), record.evidence
+    assert result.longest_gap_s < 30
+
+
+def test_a_swallowed_confirm_is_asked_for_again(brokers: suite.Nodes) -> None:
+    """The messages come twice, under the same id, and are told from others."""
+    result = carried_out(brokers, "confirms-swallowed")
+    resent = result.verdict.queues["work.queue"].duplicates_resent
+    assert resent > 0
