@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+import socket
+import threading
+import time
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -91,3 +95,49 @@ def test_a_swallowed_confirm_is_asked_for_again(brokers: suite.Nodes) -> None:
     result = carried_out(brokers, "confirms-swallowed")
     resent = result.verdict.queues["work.queue"].duplicates_resent
     assert resent > 0
+
+
+def test_a_broker_that_does_not_come_back_is_unknown(installation: Any) -> None:
+    """Somebody took its port meanwhile: a verdict all the same, and the node's log is kept."""
+    found = scenario.find("broker-kill")
+    (fault,) = found.faults
+    chosen = replace(found, faults=(replace(fault, at_share=0.2, lasts_s=3.0),))
+    with suite.Nodes(installation, lambda _: None) as brokers, socket.socket() as thief:
+        thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        thread = None
+
+        @contextmanager
+        def venue(one: Any, run: str) -> Iterator[Any]:
+            nonlocal thread
+            with brokers.venue(one, run) as place:
+                thread = threading.Thread(target=take_port, args=(place.node, thief))
+                thread.start()
+                yield place
+
+        carried = finish(suite.carry_out(chosen, venue, private=True))
+        assert thread is not None
+        thread.join()
+    entry = carried.entry
+    assert entry.decision is Decision.UNKNOWN, entry
+    (record,) = entry.result.faults
+    assert not record.fired
+    assert "It could not be done" in record.evidence
+    assert 0 < entry.result.verdict.confirmed < chosen.count
+    (log,) = carried.trial.logs.values()
+    assert any("eaddrinuse" in line for line in log), log[-20:]
+    assert suite.went_wrong(carried)
+
+
+def take_port(node: Any, thief: socket.socket) -> None:
+    """Listen where the node did, as soon as it is dead."""
+    until = time.monotonic() + 60
+    while node.pid is not None and time.monotonic() < until:
+        time.sleep(0.01)
+    while time.monotonic() < until:
+        try:
+            thief.bind(("127.0.0.1", node.port))
+            thief.listen()
+        except OSError:
+            time.sleep(0.01)
+        else:
+            return
