@@ -1,4 +1,4 @@
-"""The broker, the producer and consumers killed with `kill -9` at random moments, seen from outside.
+"""The broker, the producer and consumers killed with `kill -9` at random moments, from outside.
 
     PYTHONPATH=tests python -m outside.kills --times 50 --seed 1        (or: make kills)
 
@@ -12,10 +12,9 @@ at all that is left in the work queue and reads the whole audit queue. Then
 - every confirmed id is in the audit queue, whose copies all have the right checksum,
 - and `rabbitproof verify`, after a last consumer, names the same figures and says PASS.
 
-What is confirmed and what was seen is read from the ledgers by `ledger.py`, as docs/journal.md says.
-
-Besides, it measures how long the producer takes from the first answer of a broker that starts again
-(an AMQP handshake, tried every 20 ms) to the next confirm in its ledger.
+What is confirmed and what was seen is read from the ledgers by `ledger.py`, as docs/journal.md
+says. Besides, it measures how long the producer takes from the first answer of a broker that starts
+again (an AMQP handshake, tried every 20 ms) to the next confirm in its ledger.
 
 The last line is JSON; exit code 1 when anything is missing or disagrees.
 """
@@ -126,10 +125,12 @@ class Tally:
             "killed": dict(self.killed),
             "in_flight": {"median": _median(flights), "most": max(flights, default=0)},
             "resumes_s": {
-                "kills": len(resumes), "median": _median(resumes), "worst": max(resumes, default=None),
+                "kills": len(resumes),
+                "median": _median(resumes),
+                "worst": max(resumes, default=None),
             },
             "outages_s": {"median": _median(outages), "worst": max(outages, default=None)},
-        }  # fmt: skip
+        }
 
 
 def _median(values: list[Any]) -> float | None:
@@ -181,14 +182,14 @@ class World:
         return self.start("broker", "up", "--port", str(self.port),
                           "--management-port", str(self.management))  # fmt: skip
 
-    def end_up(self, process: subprocess.Popen[bytes]) -> bool:
-        """Wait for a `broker up`; return whether the broker is up, and learn its pid."""
-        if process.wait(DEADLINE_S) != 0:
-            return False
+    def up(self, begun: subprocess.Popen[bytes] | None = None) -> None:
+        """Have the broker up, by a `broker up` that may have ``begun``; learn its pid."""
+        code = (begun or self.begin_up()).wait(DEADLINE_S)
+        if code != 0:
+            raise RuntimeError(f"broker up ended with {code}")
         shown = self.run("broker", "status")
         (found,) = re.findall(r"is up \(pid (\d+)\)", shown)
         self.pid = int(found)
-        return True
 
     def servers(self) -> list[int]:
         """Return the pids of the Erlang VMs of this broker, also of one that is starting."""
@@ -380,16 +381,13 @@ class Run:
         starting = self.world.begin_up()
         _until(lambda: self.world.answers() or starting.poll(), "the broker answers")
         ready = time.monotonic()
-        if starting.poll():
-            raise RuntimeError(f"broker up ended with {starting.returncode}")
         tally.outages_s.append(round(ready - at, 3))
         if measure and self.producer.poll() is None and self.book and not self.book.ended:
             self.book.read_on()
             _until(self.confirmed_more, "a confirm after the broker was killed", 30)
             if self.producer.poll() is None or self.finished:
                 tally.resumes_s.append(round(time.monotonic() - ready, 3))
-        if not self.world.end_up(starting):
-            raise RuntimeError("broker up failed")
+        self.world.up(starting)
         self.tend()
 
     def confirmed_more(self) -> bool:
@@ -502,8 +500,7 @@ def kill_again_and_again(
     with tempfile.TemporaryDirectory(prefix="rabbitproof-kills-") as name:
         world = World(Path(name))
         try:
-            if not world.end_up(world.begin_up()):
-                raise RuntimeError("broker up failed")
+            world.up()
             for number in range(1, 4 * times + 2):
                 if tally.events >= times:
                     break

@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 LINE = b"rabbitproof ledger 1\n"
 
