@@ -153,6 +153,14 @@ class Management:
         """Return every queue of a vhost with what policies add to its arguments; slow for many."""
         return [read_queue(one) for one in self._list("queues", vhost)]
 
+    def vhosts(self) -> dict[str, str]:
+        """Return the description of each vhost, empty where it has none."""
+        return {
+            name: said if isinstance(said := one.get("description"), str) else ""
+            for one in self._list("vhosts")
+            if isinstance(name := one.get("name"), str)
+        }
+
     def exchanges(self, vhost: str) -> list[str]:
         """Return the names of a vhost's exchanges; the default one is called ``""``."""
         return [
@@ -205,9 +213,10 @@ class Management:
 
     # What the broker is told. What deletes tells whether there was something to delete.
 
-    def create_vhost(self, name: str) -> None:
+    def create_vhost(self, name: str, description: str = "") -> None:
         """Create a vhost; the login gets every permission in it. Existing is as good."""
-        self._request("PUT", "vhosts", name, body={})
+        body = {"description": description} if description else {}
+        self._request("PUT", "vhosts", name, body=body)
 
     def delete_vhost(self, name: str) -> bool:
         """Delete a vhost with all that is in it, and close its connections."""

@@ -17,6 +17,7 @@ from rabbitproof.address import parse
 from rabbitproof.amqp import methods
 from rabbitproof.amqp.connection import open_connection
 from rabbitproof.amqp.dial import Dialer
+from rabbitproof.broker import vhosts
 from rabbitproof.broker.cluster import Cluster
 from rabbitproof.broker.install import provide
 from rabbitproof.broker.management import Management
@@ -180,7 +181,7 @@ def shared(
         version = safe(str(first.server_properties.get("version", "?")))
         cluster = str(first.server_properties.get("cluster_name", ""))
     where = f"RabbitMQ {version} on {safe(addresses[0].host)}:{addresses[0].port}"
-    vhost = f"rabbitproof-{run}"
+    vhost = vhosts.name(run)
 
     def open_api() -> Management:
         return Management(management_url, login.username, login.password, tls=login.tls)
@@ -189,6 +190,8 @@ def shared(
         problem = _make_vhost(api, vhost, cluster, addresses[0].username)
         if problem is None:
             note(f"working in a vhost of its own, {vhost}, which is deleted afterwards")
+            for stray in () if node else vhosts.sweep(api):
+                note(f"deleted the vhost {stray} of a trial that was killed")
             inside = tuple(replace(address, vhost=vhost) for address in addresses)
 
             try:
@@ -219,7 +222,7 @@ def _make_vhost(api: Management, vhost: str, cluster: str, user: str) -> str | N
             return (
                 f"the Management API belongs to cluster '{safe(theirs)}', AMQP to '{safe(cluster)}'"
             )
-        api.create_vhost(vhost)
+        api.create_vhost(vhost, vhosts.description())
         try:
             api.set_permissions(vhost, user)
         except ManagementError:

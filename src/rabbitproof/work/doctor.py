@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from rabbitproof.amqp import methods
+from rabbitproof.broker import vhosts
 from rabbitproof.broker.watch import Watch
 from rabbitproof.errors import (
     BrokerRefused,
@@ -175,6 +176,7 @@ def _management(
         yield from _permissions(api, connection, topology)
         yield from _bindings(api, connection, topology)
     yield from _shown(api, None if connection is None else connection.address.vhost)
+    yield from _strays(api)
 
 
 def _permissions(api: Management, connection: Connection, topology: Topology) -> Iterator[Finding]:
@@ -295,6 +297,27 @@ def _shown(api: Management, vhost: str | None) -> Iterator[Finding]:
         yield Finding("skip", "state", what or fix, fix if what else "")
     if not problems:
         yield Finding("ok", "state", "no alarm, no stuck consumer, nothing unroutable")
+
+
+def _strays(api: Management) -> Iterator[Finding]:
+    """Name the vhosts that trials left, or that belong to trials elsewhere."""
+    try:
+        found = vhosts.strays(api)
+    except ManagementError:
+        return  # who may not see all vhosts made none
+    for name, ended in found.items():
+        whose = (
+            "whose process has ended"
+            if ended
+            else "made on another machine, before this one was started, or in a container"
+        )
+        fix = "the next `prove` on this broker deletes it"
+        yield Finding(
+            "warn",
+            "vhost",
+            f"'{name}' is of a trial {whose}",
+            fix if ended else f"if no `prove` runs there: rabbitmqctl delete_vhost {name}",
+        )
 
 
 def _window(environment: Mapping[str, str], platform: str) -> Iterator[Finding]:
