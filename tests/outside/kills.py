@@ -69,6 +69,9 @@ VICTIMS = {
 }
 """Who is killed at once, and how often of 21."""
 
+ALL_AT_WORK = 0.7
+"""Of the kills, before how many it is waited until whoever was killed before is back at work."""
+
 AGAIN_WHILE_STARTING = 0.15
 """Of the broker's kills, after how many it is killed once more while it starts."""
 
@@ -257,7 +260,7 @@ class Run:
         ]  # fmt: skip
         self.prefetch = dice.choice((50, 1_000))
         self.producer: subprocess.Popen[bytes] | None = None
-        self.consumers: list[subprocess.Popen[bytes]] = []
+        self.consumers: dict[str, subprocess.Popen[bytes]] = {}
         self.named = 0
         self.book: Ledger | None = None
 
@@ -275,11 +278,10 @@ class Run:
 
     def consume(self) -> None:
         self.named += 1
-        self.consumers.append(
-            self.world.start(
-                "consume", "--queue", self.work, "--name", f"c{self.named}",
-                "--prefetch", str(self.prefetch), "--ledger", str(self.folder),
-            )
+        name = f"c{self.named}"
+        self.consumers[name] = self.world.start(
+            "consume", "--queue", self.work, "--name", name,
+            "--prefetch", str(self.prefetch), "--ledger", str(self.folder),
         )  # fmt: skip
 
     def look(self) -> Ledger | None:
@@ -308,12 +310,20 @@ class Run:
             self.produce()
         elif self.producer.poll():
             raise RuntimeError(f"the producer ended by itself, with {self.producer.returncode}")
-        for consumer in list(self.consumers):
+        for name, consumer in list(self.consumers.items()):
             if consumer.poll() == UNREACHABLE:
-                self.consumers.remove(consumer)
+                del self.consumers[name]
                 self.consume()
             elif consumer.poll() is not None:
                 raise RuntimeError(f"a consumer ended by itself, with {consumer.returncode}")
+
+    def all_at_work(self) -> bool:
+        """Say whether every consumer has begun its ledger, as it does when it is subscribed."""
+        self.tend()
+        return all(
+            any(path.stat().st_size for path in self.folder.glob(f"consumer-{name}-*.ledger"))
+            for name in self.consumers
+        )
 
     # --- the run ---
 
@@ -327,6 +337,8 @@ class Run:
         self.consume()
         self.consume()
         for _ in range(kills):
+            if self.dice.random() < ALL_AT_WORK:
+                _until(lambda: self.all_at_work() or self.finished, "the consumers work")
             time.sleep(self.dice.uniform(0, self.pause_s))  # the random moment itself
             self.tend()
             if self.finished:
@@ -339,7 +351,8 @@ class Run:
     def kill(self, victims: tuple[str, ...], tally: Tally) -> None:
         """Kill them at once, and have each one take up its work again."""
         assert self.producer is not None
-        consumer = self.dice.choice(self.consumers)
+        name = self.dice.choice(list(self.consumers))
+        consumer = self.consumers[name]
         pids = {"broker": self.world.pid, "producer": self.producer.pid, "consumer": consumer.pid}
         for victim in victims:
             os.kill(pids[victim], signal.SIGKILL)
@@ -352,7 +365,7 @@ class Run:
         if "producer" in victims:
             self.producer.wait()
         if "consumer" in victims:
-            self.consumers.remove(consumer)
+            del self.consumers[name]
             consumer.wait()
         if "broker" in victims:
             self.revive(at, tally, measure="producer" not in victims)
@@ -401,9 +414,10 @@ class Run:
 
     def end(self, tally: Tally) -> None:
         """Compare what was confirmed with what was received."""
-        for consumer in self.consumers:
+        _until(self.all_at_work, "the consumers work")
+        for consumer in self.consumers.values():
             consumer.send_signal(signal.SIGINT)
-        for consumer in self.consumers:
+        for consumer in self.consumers.values():
             if consumer.wait(DEADLINE_S) != 130:
                 raise RuntimeError(f"a consumer ended with {consumer.returncode}")
         books = [ledgers.read(path) for path in self.folder.glob("producer-*.ledger")]
@@ -508,7 +522,7 @@ def kill_again_and_again(
                 try:
                     run.carry_out(tally, min(times - tally.events, MOST_KILLS))
                 finally:
-                    for process in (run.producer, *run.consumers):
+                    for process in (run.producer, *run.consumers.values()):
                         if process is not None and process.poll() is None:
                             process.kill()
                             process.wait()
