@@ -20,7 +20,7 @@ LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --no-emit-in
 	--custom-compile-command "make lock" pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check bench pictures table lock clean
+.PHONY: help demo test test-all check bench kills pictures table lock clean
 
 help:  ## list these commands
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ check: $(VENV)/.dev  ## check style, types, imports and pinned versions
 
 bench: $(VENV)/.dev  ## compare with the wire ceiling and other clients (half an hour; --quick: one minute)
 	@$(BIN)/python -m rabbitproof bench $(BENCH)
+
+kills: $(VENV)/.dev  ## kill broker, producer and consumers with -9, 51 times; then compare every id
+	@PYTHONPATH=tests $(BIN)/python -m outside.kills $(KILLS)
 
 pictures: $(VENV)/.dev  ## record the pictures of the README from the real program
 	@$(BIN)/python docs/pictures/record.py

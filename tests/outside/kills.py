@@ -88,6 +88,9 @@ UNREACHABLE = 3
 
 POLL_S = 0.02
 DEADLINE_S = 120.0
+AT_ONCE = 60_000
+"""Messages that one channel may have without an answer; the protocol's most is 65,535, and without
+a limit a quorum queue gives 2,000."""
 SILENCE_S = 1.5
 """After so long without a message pika has read a queue to its end."""
 
@@ -114,6 +117,8 @@ class Tally:
     disagreements: list[str] = field(default_factory=list)
     resumes_s: list[float] = field(default_factory=list)
     """From the broker's first answer to the next confirm."""
+    connects_s: list[float] = field(default_factory=list)
+    """Of these, until its new connection was ready for use."""
     outages_s: list[float] = field(default_factory=list)
     """From the kill to the broker's first answer."""
 
@@ -131,6 +136,10 @@ class Tally:
                 "kills": len(resumes),
                 "median": _median(resumes),
                 "worst": max(resumes, default=None),
+            },
+            "connects_s": {
+                "median": _median(self.connects_s),
+                "worst": max(self.connects_s, default=None),
             },
             "outages_s": {"median": _median(outages), "worst": max(outages, default=None)},
         }
@@ -393,13 +402,16 @@ class Run:
             measure = False
         starting = self.world.begin_up()
         _until(lambda: self.world.answers() or starting.poll(), "the broker answers")
-        ready = time.monotonic()
+        ready, clock = time.monotonic(), time.time()
         tally.outages_s.append(round(ready - at, 3))
         if measure and self.producer.poll() is None and self.book and not self.book.ended:
             self.book.read_on()
             _until(self.confirmed_more, "a confirm after the broker was killed", 30)
             if self.producer.poll() is None or self.finished:
                 tally.resumes_s.append(round(time.monotonic() - ready, 3))
+                last = self.book.events[-1]
+                if last["name"] == "connected":
+                    tally.connects_s.append(round(last["t_ns"] / 1e9 - clock, 3))
         self.world.up(starting)
         self.tend()
 
@@ -474,24 +486,31 @@ class Witness:
         self.seen: set[int] = set()
         self.corrupt = 0
         self._url, self._source = url, source
+        self._heard = 0.0
 
     def look(self, queue: str, *, stream: bool = False) -> None:
+        """Read a queue until nothing more comes; without an answer everything goes back."""
         connection = pika.BlockingConnection(pika.URLParameters(self._url))
-        try:
-            channel = connection.channel()
-            arguments = {"x-stream-offset": "first"} if stream else {}
+
+        def take(channel: Any, method: Any, properties: Any, body: bytes) -> None:
+            self._heard = time.monotonic()
+            self._take(properties, body)
             if stream:
-                channel.basic_qos(prefetch_count=2_000)
-            for method, properties, body in channel.consume(
-                queue, arguments=arguments, inactivity_timeout=SILENCE_S
-            ):
-                if method is None:
-                    break
-                self._take(properties, body)
-                if stream:
-                    channel.basic_ack(method.delivery_tag)  # moves on; a stream keeps everything
+                channel.basic_ack(method.delivery_tag)  # a stream keeps everything all the same
+
+        try:
+            count = connection.channel().queue_declare(queue, passive=True).method.message_count
+            for _ in range(1 if stream else 1 + count // AT_ONCE):
+                channel = connection.channel()
+                channel.basic_qos(prefetch_count=AT_ONCE)
+                channel.basic_consume(
+                    queue, take, arguments={"x-stream-offset": "first"} if stream else {}
+                )
+            self._heard = time.monotonic()
+            while time.monotonic() < self._heard + SILENCE_S:
+                connection.process_data_events(POLL_S)
         finally:
-            connection.close()  # without an acknowledgement everything goes back
+            connection.close()
 
     def _take(self, properties: pika.BasicProperties, body: bytes) -> None:
         """Understand a message as docs/message.md says."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 LINE = b"rabbitproof ledger 1\n"
 
 HEADER, ATTEMPT, CONFIRM, NACK, RETURN, SEEN, END = 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x0F
+EVENT = 0x82
 
 Source = tuple[str, int]
 """Run and producer."""
@@ -36,6 +37,7 @@ class Ledger:
         self.seen: dict[Source, set[int]] = {}
         self.copies = 0
         """Received whole, whatever came twice."""
+        self.events: list[dict[str, Any]] = []
         self._at = 0
         self._crc = 0
         self._rest = b""
@@ -100,6 +102,8 @@ class Ledger:
             numbers = _numbers(payload[9:])
             self.copies += len(numbers)
             self.seen.setdefault(source, set()).update(numbers)
+        elif kind == EVENT:
+            self.events.append(json.loads(payload))
         elif kind == END:
             self.ended = True
 

@@ -190,11 +190,11 @@ def shared(
         problem = _make_vhost(api, vhost, cluster, addresses[0].username)
         if problem is None:
             note(f"working in a vhost of its own, {vhost}, which is deleted afterwards")
-            for stray in () if node else vhosts.sweep(api):
-                note(f"deleted the vhost {stray} of a trial that was killed")
             inside = tuple(replace(address, vhost=vhost) for address in addresses)
 
             try:
+                for stray in vhosts.sweep(api):
+                    note(f"deleted the vhost {stray} of a trial that was killed")
                 names = {queue.name: queue.name for queue in topology.queues}
                 yield Place(inside, topology, names, where, vhost, open_api)
             finally:

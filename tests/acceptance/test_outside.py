@@ -1,0 +1,49 @@
+"""The checks in ``tests/outside``, which use the product only from outside, a few times each."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TESTS = Path(__file__).resolve().parents[1]
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.name == "nt", reason="Windows has no signals for another process"),
+]
+
+
+def outside(*words: str) -> dict[str, Any]:
+    """Run one of them and return what its last line says."""
+    done = subprocess.run(
+        [sys.executable, "-m", *words],
+        env=os.environ | {"PYTHONPATH": str(TESTS)},
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return told
+
+
+@pytest.mark.parametrize(("kind", "seed"), [("classic", "1"), ("stream", "1")])
+def test_nothing_confirmed_is_missing_when_processes_are_killed(kind: str, seed: str) -> None:
+    told = outside("outside.kills", "--times", "4", "--kind", kind, "--seed", seed, "--light")
+    assert (told["kills"], told["missing"], told["sound"]) == (4, 0, True)
+    assert told["confirmed"] >= 12_000
+    (tally,) = told["kinds"]
+    assert tally["killed"]["broker"]
+
+
+def test_the_vhost_of_a_killed_trial_goes_with_the_next_one() -> None:
+    told = outside("outside.leftovers", "--times", "2", "--url", "--seed", "1")
+    assert (told["left"], told["vhosts_kept"]) == ([], [])
+    assert told["vhosts"]
