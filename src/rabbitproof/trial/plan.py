@@ -340,8 +340,8 @@ class Scenario:
     expect: Expectation | None = None
     random: RandomPlan | None = None
     cluster: ClusterPlan = ClusterPlan()
-    also: tuple[Literal["quorum"], ...] = ()
-    """Types of queue, beside those of the file, on which it is a scenario of its own."""
+    also: tuple[Literal["quorum", "stream"], ...] = ()
+    """Types of the audit queue with which, and with a quorum queue, it is a scenario of its own."""
     seed: int | None = None
     """What its faults were drawn from; None when they are as its file says."""
 

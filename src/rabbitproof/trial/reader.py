@@ -67,7 +67,7 @@ _COUNTS: Final = (
 _LISTS: Final[dict[tuple[str | int, ...], tuple[str, ...]]] = {
     ("claims", "permits"): DROPS,
     ("random", "among"): tuple(CATALOGUE),
-    ("also",): ("quorum",),
+    ("also",): ("quorum", "stream"),
 }
 """What may stand in a list."""
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from rabbitproof.trial.reader import Wrong
 
 
+_TWINS: Final = {"quorum": "two quorum queues", "stream": "a quorum queue and a stream"}
 LEAST_NODES: Final = 3
 """Fewer have no majority when one is away."""
 
@@ -90,7 +91,7 @@ class _Head:
     title: str
     teaches: str
     safe: bool
-    also: tuple[Literal["quorum"], ...] = ()
+    also: tuple[Literal["quorum", "stream"], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,8 +225,8 @@ def _wrong_option(table: tuple[str | int, ...], key: str, what: str) -> UsageErr
 def _packaged() -> dict[str, Scenario]:
     """Return the scenarios that come with the package, by name.
 
-    One whose file has ``also = ["quorum"]`` is there a second time, with a quorum queue and a
-    stream, as NAME-quorum.
+    One whose file has ``also`` is there once more for each of these, with other types of queue,
+    as NAME-quorum or NAME-stream.
     """
     folder = resources.files("rabbitproof.trial") / "scenarios"
     found = {}
@@ -235,8 +236,8 @@ def _packaged() -> dict[str, Scenario]:
             continue
         one = found[name] = parse(name, file.read_text(encoding="utf-8"))
         for kind in one.also:
-            twin = adapted(one, work_type=kind, audit_type="stream")
-            title = f"{one.title}, with a quorum queue and a stream"
+            twin = adapted(one, work_type="quorum", audit_type=kind)
+            title = f"{one.title}, with {_TWINS[kind]}"
             found[f"{name}-{kind}"] = replace(twin, name=f"{name}-{kind}", title=title, also=())
     return dict(sorted(found.items()))
 

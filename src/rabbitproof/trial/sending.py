@@ -219,7 +219,7 @@ class Sending:
             self.done = sum(member.done for member in crew.of("producer") if not member.resumed)
             mark = self.done >= marked + self.mark_every
             marked = self.done if mark else marked
-            yield Advanced(self.done, total, mark=False)
+            yield Advanced(self.done, total, mark=False, blocked=self.blocked)
         yield from self._read(crew)
         members = crew.of("producer")
         ends = [member.summary for member in members if member.summary is not None]

@@ -101,11 +101,11 @@ def plan(
     """Return a soak of so many minutes.
 
     ``private``: the broker may be broken as well; ``owner``: an operator may close connections
-    of it. With several ``nodes`` it is about a cluster, with a quorum queue and a stream.
+    of it. With several ``nodes`` it is about a cluster, with quorum queues.
     """
     like = SCENARIO
     if nodes > 1:
-        topology = TopologyPlan(work=QueuePlan("quorum"), audit=QueuePlan("stream"))
+        topology = TopologyPlan(work=QueuePlan("quorum"), audit=QueuePlan("quorum"))
         like = replace(SCENARIO, cluster=ClusterPlan(nodes), topology=topology)
     allowed = {"nothing", "proxy", *({"node", "cluster"} if private else set())}
     if private or owner:

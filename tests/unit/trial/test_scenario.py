@@ -248,6 +248,6 @@ def test_every_key_is_documented() -> None:
     for table, kind in tables.items():
         for one in fields(kind):
             assert f"`{table}.{one.name}`" in page, f"{table}.{one.name}"
-    twins = {f"{name}-quorum" for name in scenario.names() if scenario.find(name).also}
+    twins = {f"{name}-{kind}" for name in scenario.names() for kind in scenario.find(name).also}
     for name in (*CATALOGUE, *(set(scenario.names()) - twins)):
         assert f"`{name}`" in page, name
