@@ -35,6 +35,8 @@ _EARLIEST, _LATEST = 0.1, 0.8
 _LONGER: Final = 1.5
 """An outage lasts up to so many times what its file says, and never less: a scenario may need it
 to be longer than something else, such as a heartbeat."""
+_SLOW_S: Final = 4.0
+"""What a fault may take to begin and to end: a command of RabbitMQ takes a second or two."""
 _LARGEST: Final = 2_048
 """Bytes of a body; larger ones are another experiment."""
 _MOST_BYTES: Final = 100_000_000
@@ -57,7 +59,7 @@ def drawn(scenario: Scenario, seed: int) -> Scenario:
     plans = (
         scenario.faults + several(wanted, dice)
         if wanted is not None
-        else tuple(_changed(plan, dice) for plan in scenario.faults)
+        else tuple(_changed(plan, scenario.workload, dice) for plan in scenario.faults)
     )
     work = scenario.workload
     # Many small ones and few large ones, as it is with messages.
@@ -102,12 +104,17 @@ def soak(
     return replace(like, workload=work, faults=tuple(plans), seed=seed)
 
 
-def _changed(plan: FaultPlan, dice: random.Random) -> FaultPlan:
+def _changed(plan: FaultPlan, work: Workload, dice: random.Random) -> FaultPlan:
     """Return a fault of a file at another moment."""
     share, at_s = plan.at_share, plan.at_s
     moment = dice.random()
     if share is not None and 0 < share < 1:  # these two mean before and after the messages
-        share = round(_EARLIEST + (_LATEST - _EARLIEST) * moment, 4)
+        latest = _LATEST
+        if work.rate is not None and CATALOGUE[plan.name].meanwhile:
+            # Messages have to be on their way as long as it lasts.
+            latest = 1 - (_LONGER * plan.lasts_s + _SLOW_S) / (work.count / work.rate)
+            latest = max(_EARLIEST, min(_LATEST, latest))
+        share = round(_EARLIEST + (latest - _EARLIEST) * moment, 4)
     if at_s:
         at_s = round(at_s * (0.5 + moment), 3)
     return replace(

@@ -111,3 +111,15 @@ def test_a_soak_too_short_for_a_fault_is_refused() -> None:
 def test_a_new_seed_fits() -> None:
     """It can be typed again."""
     assert all(0 <= dice.new_seed() <= dice.MOST_SEED for _ in range(100))
+
+
+def test_messages_are_on_their_way_as_long_as_a_fault_lasts() -> None:
+    """At a known rate it begins so early that it can end before the last message is sent."""
+    work = Workload(40_000, rate=4_000)  # ten seconds
+    plan = FaultPlan("memory-alarm", at_share=0.2, lasts_s=2.0)
+    alarm = replace(scenario.find("memory-alarm"), workload=work, faults=(plan,))
+    shares = [dice.drawn(alarm, seed).faults[0].at_share or 0.0 for seed in range(50)]
+    assert min(shares) >= 0.1
+    assert 0.25 < max(shares) <= 0.3  # 3 s at most, and 4 s for its beginning and end
+    sudden = replace(alarm, faults=(replace(plan, name="producer-kill", lasts_s=0.0),))
+    assert max(dice.drawn(sudden, seed).faults[0].at_share or 0.0 for seed in range(50)) > 0.7
