@@ -17,13 +17,8 @@ from typing import TYPE_CHECKING, Final
 
 from rabbitproof.errors import UsageError
 from rabbitproof.identity import MAX_NUMBER
-from rabbitproof.trial.plan import (
-    CATALOGUE,
-    FaultPlan,
-    RandomPlan,
-    Scenario,
-    Workload,
-)
+from rabbitproof.trial.kinds import CATALOGUE
+from rabbitproof.trial.plan import FaultPlan, RandomPlan, Scenario, Workload
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from rabbitproof.errors import RabbitproofError, UsageError
 from rabbitproof.model import FaultRecord
 from rabbitproof.trial.breaking import broker, clients, cluster, network, queues
-from rabbitproof.trial.plan import CATALOGUE
+from rabbitproof.trial.kinds import CATALOGUE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

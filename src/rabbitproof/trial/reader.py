@@ -16,8 +16,9 @@ from rabbitproof.errors import UsageError
 from rabbitproof.identity import MAX_NUMBER
 from rabbitproof.text import safe
 from rabbitproof.trial.expect import WITNESSED
+from rabbitproof.trial.kinds import CATALOGUE
 from rabbitproof.trial.lines import find_lines, line_of
-from rabbitproof.trial.plan import AUDIT, CATALOGUE, WORK, Expectation, FaultPlan
+from rabbitproof.trial.plan import AUDIT, WORK, Expectation, FaultPlan
 
 _MOST_PREFETCH: Final = 65_535
 """It is a 16-bit number in basic.qos, and 0 would mean no limit."""

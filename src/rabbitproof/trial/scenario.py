@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Final, Literal
 from rabbitproof.errors import UsageError
 from rabbitproof.identity import MAX_NUMBER
 from rabbitproof.text import safe
+from rabbitproof.trial.kinds import CATALOGUE
 from rabbitproof.trial.plan import (
     AUDIT,
-    CATALOGUE,
     WORK,
     ClaimPlan,
     ClusterPlan,

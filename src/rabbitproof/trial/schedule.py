@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from rabbitproof.model import Step
 from rabbitproof.trial import faults
-from rabbitproof.trial.plan import CATALOGUE
+from rabbitproof.trial.kinds import CATALOGUE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

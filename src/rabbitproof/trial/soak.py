@@ -18,8 +18,8 @@ import psutil
 
 from rabbitproof.model import Note, Step
 from rabbitproof.trial import dice
+from rabbitproof.trial.kinds import CATALOGUE
 from rabbitproof.trial.plan import (
-    CATALOGUE,
     ClaimPlan,
     ClusterPlan,
     QueuePlan,

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from rabbitproof.errors import UsageError
 from rabbitproof.trial import dice, scenario
-from rabbitproof.trial.plan import CATALOGUE, FaultPlan, RandomPlan, Scenario, Workload
+from rabbitproof.trial.kinds import CATALOGUE
+from rabbitproof.trial.plan import FaultPlan, RandomPlan, Scenario, Workload
 
 SEEDS = st.integers(0, dice.MOST_SEED)
 SAFE = [found for name in scenario.names() if (found := scenario.find(name)).safe]

@@ -10,8 +10,9 @@ import pytest
 
 from rabbitproof.errors import BrokerUnreachable, UsageError
 from rabbitproof.trial import faults, scenario
+from rabbitproof.trial.kinds import CATALOGUE
 from rabbitproof.trial.place import Place
-from rabbitproof.trial.plan import CATALOGUE, FaultPlan
+from rabbitproof.trial.plan import FaultPlan
 
 if TYPE_CHECKING:
     from rabbitproof.model import FaultRecord

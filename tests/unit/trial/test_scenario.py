@@ -11,8 +11,8 @@ import pytest
 from rabbitproof.errors import UsageError
 from rabbitproof.identity import MAX_NUMBER
 from rabbitproof.trial import scenario
+from rabbitproof.trial.kinds import CATALOGUE
 from rabbitproof.trial.plan import (
-    CATALOGUE,
     ClaimPlan,
     ClusterPlan,
     FaultPlan,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rabbitproof.trial import scenario, soak
-from rabbitproof.trial.plan import CATALOGUE
+from rabbitproof.trial.kinds import CATALOGUE
 
 if TYPE_CHECKING:
     from pathlib import Path
