@@ -179,34 +179,26 @@ class Pump(Generic[E]):
 
     def connect_on(self, end: E, places: Sequence[Where]) -> None:
         """Connect a caller with the first of these places that lets it in."""
-        onward = self._kind(
-            socket.socket(), end.line, end, called=True, connecting=True, others=list(places)
-        )
-        end.peer = onward
-        self.ends.add(onward)
-        self._dial(onward)
-        self.watch(onward)
+        others = list(places)
+        onward = _dial(others)
+        if onward is None:
+            self.unreachable(end)
+            self.close(end, reset=True)
+            return
+        end.peer = self._kind(onward, end.line, end, called=True, connecting=True, others=others)
+        self.ends.add(end.peer)
+        self.watch(end.peer)
 
-    def _dial(self, end: E) -> None:
-        """Connect to the next place there is."""
-        while end.others:
-            if end.mask:
-                self.selector.unregister(end.socket)
-                end.mask = 0
-            end.socket.close()
-            family, address = end.others.pop(0)
-            end.socket = socket.socket(family)
-            end.socket.settimeout(0)
-            _no_delay(end.socket)
-            try:
-                end.socket.connect(address)
-            except BlockingIOError:
-                return
-            except OSError:
-                continue
-            return  # the selector says at once that it can be written to
-        self.unreachable(end)
-        self.close(end, reset=True)
+    def _dial_again(self, end: E) -> None:
+        """Try the next place, as the last one can't be connected to."""
+        onward = _dial(end.others)
+        if onward is None:
+            self.unreachable(end)
+            self.close(end, reset=True)
+            return
+        self.selector.unregister(end.socket)
+        end.socket.close()
+        end.socket, end.mask = onward, 0
 
     def close(self, end: E, *, reset: bool = False) -> None:
         """Close both sockets; with ``reset`` so that both sides see an error instead of an end."""
@@ -280,7 +272,7 @@ class Pump(Generic[E]):
         if end.connecting:
             problem = end.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if problem and problem not in _AFTERWARDS:
-                self._dial(end)
+                self._dial_again(end)
                 return
             end.connecting = False
             if problem:
@@ -331,6 +323,24 @@ class Pump(Generic[E]):
                 peer.socket.shutdown(socket.SHUT_WR)
 
 
+def _dial(places: list[Where]) -> socket.socket | None:
+    """Begin to connect to the first of these places where that can be done; take out the tried."""
+    while places:
+        family, address = places.pop(0)
+        with contextlib.suppress(OSError):
+            one = socket.socket(family)
+            try:
+                one.settimeout(0)
+                _no_delay(one)
+                with contextlib.suppress(BlockingIOError):  # the selector says when it is there
+                    one.connect(address)
+            except OSError:
+                one.close()
+                raise
+            return one
+    return None
+
+
 def _no_delay(one: socket.socket) -> None:
     one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as Erlang does
 
@@ -349,6 +359,10 @@ def live_with_owner() -> None:
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     if os.name == "posix":
         threading.Thread(target=_watch_parent, args=(int(sys.argv[1]),), daemon=True).start()
+        import resource  # not on Windows
+
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # two for each connection
 
 
 def _watch_parent(parent: int) -> None:

@@ -44,6 +44,8 @@ _MOST_ON_THE_WAY: Final = 16_777_216
 """Bytes that a delay keeps in one direction of a connection; then no more are read."""
 _STEP_S: Final = 0.01
 """A throttle lets through what may pass in this time at once."""
+_BURST_S: Final = 0.1
+"""... and makes up for so much time in which nothing came, or in which it was not its turn."""
 
 _WELL, _CUT, _HALF_OPEN = "well", "cut", "half-open"
 
@@ -216,7 +218,8 @@ class Relay(Pump[_End]):
         """Return how many bytes a throttle lets through now; see to a later look if none."""
         now = time.monotonic()
         step = min(max(1.0, rate * _STEP_S), PIECE)
-        end.allowance = min(end.allowance + (now - end.counted) * rate, 2 * step)
+        most = max(step, rate * _BURST_S)
+        end.allowance = min(end.allowance + (now - end.counted) * rate, most)
         end.counted = now
         end.waits = end.allowance < step
         if end.waits:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+import trustme
 from pamqp import commands, frame
 
 from rabbitproof.broker import ports
@@ -198,6 +200,26 @@ def test_what_is_no_amqp_passes_and_is_said(way: Way) -> None:
     assert exactly(caller, 36) == b"HTTP/1.1 200 OK" + ACK
     told = way.proxy.told()
     assert (told.unread, told.why_unread, told.acks) == (1, "these are no frames", 0)
+
+
+def test_tls_passes_unread_and_breaks_all_the_same(way: Way) -> None:
+    authority = trustme.CA()
+    theirs = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost").configure_cert(theirs)
+    ours = ssl.create_default_context()
+    authority.configure_trust(ours)
+    way.proxy.swallow_confirms()
+    caller, called = way.connect()
+    greeting = threading.Thread(
+        target=lambda: theirs.wrap_socket(called, server_side=True).sendall(ACK), daemon=True
+    )
+    greeting.start()
+    with ours.wrap_socket(caller, server_hostname="localhost") as safe:
+        assert exactly(safe, len(ACK)) == ACK
+        greeting.join(DEADLINE_S)
+        told = way.proxy.cut()
+        assert (told.unread, told.acks, told.cut) == (1, 0, 1)
+        assert is_reset(safe)
 
 
 def test_the_beginning_of_a_frame_is_not_kept_for_ever(way: Way) -> None:
