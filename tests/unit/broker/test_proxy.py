@@ -210,16 +210,20 @@ def test_tls_passes_unread_and_breaks_all_the_same(way: Way) -> None:
     authority.configure_trust(ours)
     way.proxy.swallow_confirms()
     caller, called = way.connect()
-    greeting = threading.Thread(
-        target=lambda: theirs.wrap_socket(called, server_side=True).sendall(ACK), daemon=True
-    )
-    greeting.start()
+
+    def serve() -> None:
+        with theirs.wrap_socket(called, server_side=True) as server:
+            server.sendall(ACK)
+            assert is_reset(server)
+
+    serving = threading.Thread(target=serve, daemon=True)
+    serving.start()
     with ours.wrap_socket(caller, server_hostname="localhost") as safe:
         assert exactly(safe, len(ACK)) == ACK
-        greeting.join(DEADLINE_S)
         told = way.proxy.cut()
         assert (told.unread, told.acks, told.cut) == (1, 0, 1)
         assert is_reset(safe)
+    serving.join(DEADLINE_S)
 
 
 def test_the_beginning_of_a_frame_is_not_kept_for_ever(way: Way) -> None:
