@@ -122,7 +122,7 @@ def _alarm(
     try:
         _until(scene, lambda: scene.blocked() is not None, "No publisher was told to wait.")
         began, reason = time.monotonic(), scene.blocked() or ""
-        in_flight = scene.in_flight()
+        in_flight = scene.in_flight() or 0
         scene.last(plan.lasts_s)
         lasted = time.monotonic() - began
     finally:
@@ -130,7 +130,7 @@ def _alarm(
     _until(scene, lambda: scene.blocked() is None, "The publishers were not released.")
     return (
         f"The broker told the publishers to wait ('{safe(reason, 80)}') and kept them for "
-        f"{lasted:.1f} s, with {in_flight} publishes unanswered; then it let them go on."
+        f"{lasted:.1f} s, with {in_flight:,} publishes unanswered; then it let them go on."
     )
 
 
