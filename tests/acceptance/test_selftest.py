@@ -48,7 +48,7 @@ def test_the_selftest_finds_everything(shell: Any, cache: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["broker-kill", "broker-restart", "consumer-kill"])
+@pytest.mark.parametrize("name", ["broker-kill", "consumer-kill", "producer-kill"])
 def test_nothing_is_lost_by_what_is_broken(
     shell: Any, cache: Path, tmp_path: Path, name: str
 ) -> None:

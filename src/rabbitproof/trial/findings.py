@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from rabbitproof.errors import RabbitproofError
 from rabbitproof.model import Note, Step
 from rabbitproof.proof.verdict import Claim, Drop, QueueEvidence, proves_drained
 from rabbitproof.text import safe
@@ -21,6 +22,7 @@ from rabbitproof.trial import evidence as facts
 from rabbitproof.trial import expect, witness
 from rabbitproof.trial.plan import AUDIT, WORK
 from rabbitproof.work import topology as wiring
+from rabbitproof.work.link import passes
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -37,6 +39,9 @@ if TYPE_CHECKING:
 _SECOND_LOOK_S: Final = 15.0
 """How long a second source is asked whether a queue is empty; the Management API's counts of
 quorum queues and streams are up to 5 s old."""
+_BACK_S: Final = 60.0
+"""Within which queues answer after their broker does; a stream took 20 s on a busy machine."""
+_LOOK_S: Final = 0.2
 _EXPIRE_S: Final = 10.0
 """Within which the broker has removed what is older than its time to live."""
 
@@ -69,6 +74,24 @@ class Findings:
         self._drops.setdefault(queue, []).append(Drop(reason, copies, evidence=evidence))
         name = f"K_{reason}"
         self.witnessed[name] = (self.witnessed.get(name) or 0) + copies
+
+    def await_queues(self) -> None:
+        """Wait until the broker answers for every queue: after a fault some take longer than it.
+
+        Raises what it said last when that takes too long.
+        """
+        until = time.monotonic() + _BACK_S
+        missing = [queue.name for queue in self.place.topology.queues]
+        while missing:
+            try:
+                with self.place.connect(f"RabbitMQ Prover ({platform.node()})") as connection:
+                    while missing:
+                        wiring.look(connection, connection.open_channel(), missing[-1])
+                        missing.pop()
+            except RabbitproofError as error:
+                if not passes(error) or time.monotonic() > until:
+                    raise
+                time.sleep(_LOOK_S)
 
     def count_ready(self) -> Iterator[Progress]:
         """Count every queue while nobody consumes; it has to hold exactly what was confirmed."""

@@ -90,6 +90,8 @@ class Trial:
     """Where the processes keep their ledgers, once there are some."""
     logs: dict[str, list[str]] = field(default_factory=dict)
     """By the name of a node that did not come back, the end of its log."""
+    _survived: int = 0
+    """Faults after which all queues answered again."""
     _server: dict[str, Any] = field(default_factory=dict)
     _gaps: Gaps = field(init=False)
     _samples: Samples = field(init=False)
@@ -304,6 +306,9 @@ class Trial:
         """Wait until nothing is broken any more: what comes now needs a broker that answers."""
         yield from self._faults.finish()
         self._check_broker()
+        if len(self._faults.records) > self._survived:
+            self._survived = len(self._faults.records)
+            self._found.await_queues()
 
     def _check_broker(self) -> None:
         """Raise _BrokerGone when a fault has ended and a node of ours has not come back."""
