@@ -46,6 +46,9 @@ SENT_HEADER = "sent_ns"
 ``timestamp`` property can be overwritten by a broker's interceptor, so it is not used for
 measuring."""
 
+_WORTH_GUESSING = 8
+"""Ids at once from which on it is tried first whether they count up: that costs as much as four."""
+
 _VERSION_8 = 0x8
 _VARIANT = 0x8000 << 48
 _NUMBER_MASK = (1 << 48) - 1
@@ -97,17 +100,8 @@ def damaged(
     Three columns of equal length. All in C when nothing is damaged: 0.2 microseconds each.
     """
     right = tuple(map(crc32, bodies, map(crc32, ids)))
-    stated = b"".join(checksums)
-    try:
-        raw = bytes.fromhex(stated.decode("ascii"))
-        if (
-            len(raw) == 4 * len(right)
-            and struct.unpack(f">{len(right)}I", raw) == right
-            and stated == stated.lower()  # an altered checksum may be the same number
-        ):
-            return ()
-    except ValueError:
-        pass  # somebody altered a checksum: found below
+    if struct.pack(f">{len(right)}I", *right).hex().encode() == b"".join(checksums):
+        return ()
     return [i for i, crc in enumerate(right) if b"%08x" % crc != checksums[i]]
 
 
@@ -127,11 +121,15 @@ def identify_all(ids: Sequence[bytes]) -> list[tuple[Source, Sequence[int]]] | N
     one. None when any of them is not one of ours: then ask for each by itself.
 
     All the work for a run of messages is done in C: about 0.2 microseconds a message, where a
-    call of ``int(text, 16)`` for each costs that much alone.
+    call of ``int(text, 16)`` for each costs that much alone; when they count up, a quarter of it.
     """
     joined = b"".join(ids)
     if len(joined) != ID_LENGTH * len(ids) or not ids:
         return None
+    if len(ids) >= _WORTH_GUESSING:
+        straight = _counting_up(ids[0], len(ids), joined)
+        if straight is not None:
+            return [straight]
     for dash in (8, 13, 18, 23):
         if joined[dash::ID_LENGTH].count(b"-") != len(ids):
             return None
@@ -159,6 +157,44 @@ def identify_all(ids: Sequence[bytes]) -> list[tuple[Source, Sequence[int]]] | N
             return None
         found.append((source, _numbers(column)))
     return found
+
+
+def _counting_up(first: bytes, count: int, joined: bytes) -> tuple[Source, range] | None:
+    """Return what these ids name if they count up by one; None if they don't, or may not.
+
+    Nothing is read but the first one: the ids that would follow it are written and compared.
+    """
+    prefix = first[:24]
+    source = _prefix_source(prefix)
+    try:
+        n = int(first[24:], 16)
+    except ValueError:
+        return None
+    if source is None or not 1 <= n <= MAX_NUMBER - count:
+        return None
+    digits = _last_digits()
+    number, end, position = n, n + count, 0
+    while number < end:
+        low = number % len(digits)
+        size = min(end - number, len(digits) - low)
+        head = prefix + b"%09x" % (number // len(digits))
+        wanted = head + head.join(digits[low : low + size])
+        if not joined.startswith(wanted, position):
+            return None
+        number, position = number + size, position + len(wanted)
+    return source, range(n, end)
+
+
+@lru_cache(maxsize=1)
+def _last_digits() -> list[bytes]:
+    """Return all that the last three digits of an id can be, in order."""
+    return [b"%03x" % i for i in range(0x1000)]
+
+
+@lru_cache(maxsize=256)
+def _prefix_source(prefix: bytes) -> Source | None:
+    found = identify(prefix + b"000000000001")
+    return None if found is None else found.source
 
 
 @lru_cache(maxsize=4096)
