@@ -135,6 +135,32 @@ def test_many_ids_are_read_as_one_by_one(ids: list[bytes]) -> None:
         assert isinstance(numbers, range) == straight
 
 
+@given(
+    SOURCES,
+    st.integers(0, 3).map(lambda k: k * 0x1000) | st.just(MAX_NUMBER),
+    st.integers(-30, 30),
+    st.integers(8, 50),
+    st.none() | st.tuples(st.integers(0, 49), st.integers(0, 35), st.sampled_from(b"0-fF_ x")),
+)
+def test_ids_that_count_up_are_read_as_one_by_one(
+    source: Source, near: int, off: int, count: int, change: tuple[int, int, int] | None
+) -> None:
+    """Also where more digits change than the last three, at both ends, and with one altered."""
+    numbers = range(near + off, near + off + count)
+    ids = [bytearray(message_id(source, n).encode()) for n in numbers if n >= 0]
+    if change is not None and change[0] < len(ids):
+        ids[change[0]][change[1]] = change[2]
+    texts = [bytes(text) for text in ids]
+    found, wanted = identify_all(texts), one_by_one(texts)
+    if wanted is None or not texts:
+        assert found is None
+        return
+    assert found is not None
+    assert [(s, n) for s, group in found for n in group] == sorted(
+        wanted, key=lambda one: list(dict.fromkeys(w.source for w in wanted)).index(one.source)
+    )
+
+
 @pytest.mark.parametrize("pattern", ["ABAB", "AABAB", "ABBAAB", "ABC" * 5, "AB" * 500])
 def test_messages_of_several_producers_stay_with_their_own(pattern: str) -> None:
     """In whatever turn they come."""

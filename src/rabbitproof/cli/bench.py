@@ -39,7 +39,7 @@ def bench(
     count: Annotated[
         int | None,
         typer.Option(
-            "--count", metavar="N", min=100, help="Messages of a measurement.  [default: 100000]"
+            "--count", metavar="N", min=100, help="Messages of a measurement.  [default: 80000]"
         ),
     ] = None,
     rounds: Annotated[

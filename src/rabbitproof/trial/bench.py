@@ -62,7 +62,7 @@ ROLES: Final[tuple[Role, ...]] = ("publish", "consume")
 WINDOW: Final = 20_000
 PREFETCH: Final = 5_000
 """What the stress scenario and set-ups like PerfTest's use; the same for every client."""
-_SHARE: Final = {"pika": 0.5, "pika-confirms": 0.04, "aio-pika": 0.2}
+_SHARE: Final = {"pika": 0.3, "pika-confirms": 0.02, "aio-pika": 0.1}
 """Of the messages, for clients so slow that they would take most of the time of a bench."""
 _LEAST: Final = 1_000
 
@@ -73,7 +73,7 @@ class Plan:
 
     topologies: tuple[str, ...] = tuple(TOPOLOGIES)
     clients: tuple[str, ...] = CLIENTS
-    count: int = 100_000
+    count: int = 80_000
     rounds: int = 5
     """At least so many; where it has to, a round more, so that the order is balanced."""
     balanced: bool = True
