@@ -220,6 +220,10 @@ def test_processes_share_the_work(node: Any, vhost: Any) -> None:
     assert result.latency["confirm"]["count"] > 0
     assert result.latency["end_to_end"]["count"] > 0
     assert all(member.ended for member in trial._sending.crew.members)
+    received = next(one.points for one in result.series if one.name == "received from work.queue")
+    spans = zip([(0.0, 0.0), *received], received, strict=False)
+    counted = sum((after - before) * rate for (before, _), (after, rate) in spans)
+    assert counted <= 1.1 * 3000  # none of them shown twice
 
 
 def test_a_fault_that_never_fired_leaves_it_open(node: Any, vhost: Any) -> None:

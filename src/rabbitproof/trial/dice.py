@@ -30,14 +30,12 @@ _EARLIEST, _LATEST = 0.1, 0.8
 _LONGER: Final = 1.5
 """An outage lasts up to so many times what its file says, and never less: a scenario may need it
 to be longer than something else, such as a heartbeat."""
-_SLOW_S: Final = 4.0
-"""What a fault may take to begin and to end: a command of RabbitMQ takes a second or two."""
 _LARGEST: Final = 2_048
 """Bytes of a body; larger ones are another experiment."""
 _MOST_BYTES: Final = 100_000_000
 """Of all bodies together: a million messages stay about as small as they are."""
 _SOAK_GAP_S: Final = (15.0, 40.0)
-"""Seconds from one fault of a soak to the next. The longest outage and the broker's return fit."""
+"""Seconds from the end of one fault of a soak to the next."""
 _SOAK_CALM_S: Final = 10.0
 """Seconds without a fault at the beginning of a soak, and at its end."""
 
@@ -84,15 +82,17 @@ def soak(
     dice = random.Random(f"soak {seed}")
     seconds = minutes * 60.0
     plans: list[FaultPlan] = []
-    at = _SOAK_CALM_S
-    while at < seconds - _SOAK_CALM_S:
+    at, end = _SOAK_CALM_S, seconds - _SOAK_CALM_S
+    while at < end:
         # Each kind once before one comes again, in an order of its own each time.
         for name in _shuffled(among, dice):
-            if at >= seconds - _SOAK_CALM_S:
-                break
             lasts, pick = _outage(name, dice), round(dice.random(), 4)
-            plans.append(FaultPlan(name, at_s=round(at, 1), lasts_s=lasts, pick=pick))
-            at += lasts + _between(_SOAK_GAP_S, dice)
+            over = at + lasts + CATALOGUE[name].takes_s
+            if over <= end:  # another one may still fit
+                plans.append(FaultPlan(name, at_s=round(at, 1), lasts_s=lasts, pick=pick))
+                at = over + _between(_SOAK_GAP_S, dice)
+        if not any(at + sum(_whole(name)) <= end for name in among):
+            break
     if not plans:
         raise UsageError("--minutes is too short for a single fault; give half a minute at least.")
     work: Workload = replace(like.workload, count=MAX_NUMBER, seconds=seconds, rate=rate)
@@ -107,7 +107,8 @@ def _changed(plan: FaultPlan, work: Workload, dice: random.Random) -> FaultPlan:
         latest = _LATEST
         if work.rate is not None and CATALOGUE[plan.name].meanwhile:
             # Messages have to be on their way as long as it lasts.
-            latest = 1 - (_LONGER * plan.lasts_s + _SLOW_S) / (work.count / work.rate)
+            takes = _LONGER * plan.lasts_s + CATALOGUE[plan.name].takes_s
+            latest = 1 - takes / (work.count / work.rate)
             latest = max(_EARLIEST, min(_LATEST, latest))
         share = round(_EARLIEST + (latest - _EARLIEST) * moment, 4)
     if at_s:
@@ -120,6 +121,12 @@ def _changed(plan: FaultPlan, work: Workload, dice: random.Random) -> FaultPlan:
         every_s=round(plan.every_s * _between((1.0, _LONGER), dice), 2),
         pick=round(dice.random(), 4),
     )
+
+
+def _whole(name: str) -> tuple[float, float]:
+    """Return for how long a fault lasts at most, and what it takes beside that."""
+    kind = CATALOGUE[name]
+    return kind.lasts[1], kind.takes_s
 
 
 def _outage(name: str, dice: random.Random) -> float:

@@ -21,6 +21,8 @@ class FaultKind:
     lasts: tuple[float, float] = (0.0, 0.0)
     """Between how many seconds it lasts where a seed decides. One that has to last for more than
     0 makes no sense without a length."""
+    takes_s: float = 4.0
+    """About how long it takes beside that: commands, starting again, being whole again."""
     needs: Literal["nothing", "node", "cluster", "proxy", "owner"] = "nothing"
     """What it can't be done without: a node or a cluster of our own, a proxy of ours before the
     broker, or a person who says that the broker is theirs."""
@@ -41,12 +43,14 @@ CATALOGUE: Final = {
         "broker",
         "the broker is killed (SIGKILL) and started again",
         lasts=(0.0, 3.0),
+        takes_s=8.0,
         needs="node",
     ),
     "broker-restart": FaultKind(
         "broker",
         "the broker is stopped in good order and started again",
         lasts=(0.0, 3.0),
+        takes_s=12.0,
         needs="node",
     ),
     "broker-pause": FaultKind(
@@ -71,29 +75,34 @@ CATALOGUE: Final = {
         "cluster",
         "the node that leads the queue is killed (SIGKILL), later started again",
         lasts=(0.0, 3.0),
+        takes_s=15.0,
         needs="cluster",
     ),
     "node-kill": FaultKind(
         "cluster",
         "a node is killed (SIGKILL), later started again",
         lasts=(0.0, 3.0),
+        takes_s=15.0,
         needs="cluster",
     ),
     "node-pause": FaultKind(
         "cluster",
         "a node is paused (SIGSTOP), so that it is silent for longer than the net tick",
         lasts=(8.0, 12.0),
+        takes_s=35.0,
         needs="cluster",
     ),
     "partition": FaultKind(
         "cluster",
         "a node is cut off from all others",
         lasts=(8.0, 12.0),
+        takes_s=15.0,
         needs="cluster",
     ),
     "rolling-restart": FaultKind(
         "cluster",
         "every node is stopped in good order and started again, one after the other",
+        takes_s=60.0,
         needs="cluster",
     ),
     "network-cut": FaultKind(

@@ -87,6 +87,11 @@ class Receiving:
         )
 
     @property
+    def audits(self) -> bool:
+        """Whether a process has read the audit queue."""
+        return self.crew is not None and bool(self.crew.of("auditor"))
+
+    @property
     def done(self) -> int:
         """Messages that the processes received."""
         return 0 if self.crew is None else sum(one.done for one in self.crew.of("consumer"))
@@ -254,7 +259,7 @@ class Receiving:
         """Consume a queue to its end, here; ``watch`` is told how many were received so far."""
         is_work = queue is self.place.topology.work
         crowd = is_work and self.processes
-        audited = not is_work and self.crew is not None and bool(self.crew.of("auditor"))
+        audited = not is_work and self.audits
         consumer = self.consumer(queue, 0 if audited else expected, crowd=crowd)
         for event in consumer.run():
             yield event
