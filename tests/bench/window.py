@@ -1,16 +1,19 @@
 """How long a key or a click waits in the window while it drains a queue, and what memory it takes.
 
-    .venv/bin/python tests/bench/window.py [--count 1000000] [--prefetch 10000] [--json]
+    .venv/bin/python tests/bench/window.py [--count 1000000] [--prefetch 10000] [--rate N] [--json]
 
 A private RabbitMQ gets the messages from the real producer; then the real window opens on a screen
-of its own (Xvfb) and takes them, while xdotool presses keys and clicks. A key's wait counts from
-when the X server got it (its own stamp) to when everything that it changed was drawn. Needs Xvfb
-and xdotool. Nothing else should run on the machine.
+of its own (Xvfb) and takes them, while xdotool presses keys and clicks. With ``--rate`` they come
+from a stand-in that pushes so many a second (``source``): a real broker that shares two processors
+with the window cannot push 50,000. A key's wait counts from when the X server got it (its own
+stamp) to when everything that it changed was drawn. Needs Xvfb and xdotool. Nothing else should run
+on the machine.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
@@ -19,6 +22,10 @@ import tempfile
 import time
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
 EVERY_S = 0.12
@@ -74,24 +81,13 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=1_000_000)
     parser.add_argument("--prefetch", type=int, default=10_000)
     parser.add_argument("--ack", default="auto")
+    parser.add_argument("--rate", type=int, help="messages a second, from a stand-in for a broker")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
 
     import psutil
 
-    from rabbitproof.broker.install import provide
-    from rabbitproof.broker.node import Node
-
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        Node.start(provide(lambda text: print(text, file=sys.stderr))) as node,
-    ):
-        rabbitproof = [sys.executable, "-m", "rabbitproof"]
-        subprocess.run(
-            [*rabbitproof, "produce", "--url", node.url, "--count", str(given.count), "--durable",
-             "--audit-queue", ""],
-            check=True, stdout=sys.stderr,
-        )  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder, broker(given) as url:
         read, write = os.pipe()
         screen = subprocess.Popen(
             [
@@ -113,7 +109,7 @@ def main() -> None:
         environment = dict(os.environ, DISPLAY=display)
         report = Path(folder, "report.json")
         window = subprocess.Popen(
-            [sys.executable, __file__, "--child", str(report), "--url", node.url,
+            [sys.executable, __file__, "--child", str(report), "--url", url,
              "--prefetch", str(given.prefetch), "--ack", given.ack],
             env=environment,
         )  # fmt: skip
@@ -144,6 +140,35 @@ def main() -> None:
             screen.wait()
         result = json.loads(report.read_text())
     _print(result, presses, peak, cpu.user + cpu.system, as_json=given.json)
+
+
+@contextlib.contextmanager
+def broker(given: argparse.Namespace) -> Iterator[str]:
+    """Have a broker with the messages; yield its URL."""
+    if given.rate is not None:
+        source = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("source.py")),
+             "--count", str(given.count), "--rate", str(given.rate)],
+            env=dict(os.environ, PYTHONPATH=f"{ROOT / 'src'}{os.pathsep}{ROOT / 'tests'}"),
+            stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        try:
+            yield f"amqp://guest:guest@127.0.0.1:{source.stdout.readline().strip()}/"
+            print("source:", source.communicate(timeout=40)[0].strip(), file=sys.stderr)
+        finally:
+            source.kill()
+        return
+
+    from rabbitproof.broker.install import provide
+    from rabbitproof.broker.node import Node
+
+    with Node.start(provide(lambda text: print(text, file=sys.stderr))) as node:
+        subprocess.run(
+            [sys.executable, "-m", "rabbitproof", "produce", "--url", node.url, "--durable",
+             "--count", str(given.count), "--audit-queue", ""],
+            check=True, stdout=sys.stderr,
+        )  # fmt: skip
+        yield node.url
 
 
 def _wait_for_window(environment: dict[str, str]) -> str:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shlex
+import subprocess
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
@@ -74,6 +78,9 @@ def test_precondition_failed_side_by_side(
     drive(producer(vhost.url, 1, topology=topology(**there)))
     with pytest.raises(PreconditionFailed):
         drive(producer(vhost.url, 1, topology=topology(**wanted)))
+    others = topology("work.queue.new", "audit.queue.new", **wanted)
+    drive(producer(vhost.url, 1, topology=others))
+    assert "queue" not in examine(node, vhost.url, wanted=others), "another name helps"
     found = examine(node, vhost.url, wanted=topology(**wanted))["queue"]
     assert [one.level for one in found] == ["fail", "fail"]
     assert names in found[0].text
@@ -135,6 +142,28 @@ def test_nobody_answers(node: Any, vhost: Any) -> None:
     assert "rabbitmq-plugins enable rabbitmq_management" in management.fix
     (login,) = examine(node, vhost.url, login=("guest", "wrong"))["management login"]
     assert "password" in login.fix
+
+
+@pytest.mark.slow
+def test_a_management_plugin_that_is_off_is_switched_on_as_it_says(private_node: Node) -> None:
+    """The broker answers in AMQP and its API does not; the command that is named mends it."""
+    path = os.pathsep.join([str(private_node.tools), os.environ["PATH"]])
+    environment = dict(os.environ, PATH=path)
+
+    def run(command: str) -> None:
+        subprocess.run(
+            shlex.split(command), env=environment, check=True, capture_output=True, timeout=60
+        )
+
+    assert "management" not in examine(private_node, private_node.url)
+    run("rabbitmq-plugins disable rabbitmq_management")
+    found = examine(private_node, private_node.url)
+    assert not {"reachable", "login"} & found.keys()
+    (off,) = found["management"]
+    assert off.level == "fail"
+    (fix,) = re.findall(r"rabbitmq-plugins enable \w+", off.fix)
+    run(fix)
+    assert "management" not in examine(private_node, private_node.url)
 
 
 @pytest.mark.slow
