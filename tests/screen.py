@@ -1,23 +1,20 @@
 """A screen of its own for windows, and hands: Xvfb and xdotool.
 
-Where they are missing, tests that need them are skipped with the command that would enable them;
-with CI in the environment they fail instead.
+Where they are missing they are fetched (``fetched``); where that cannot be done, tests that need
+them are skipped with the command that would enable them; with CI in the environment they fail.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import random
-import shutil
 import subprocess
 from dataclasses import dataclass
 
 import pytest
 
+from fetched import Tools, Unavailable, tools
 from support import eventually
-
-INSTALL = "sudo apt-get install xvfb xdotool python3-tk"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,18 +22,27 @@ class Screen:
     """One X server, 1400 by 900."""
 
     display: str
+    tools: Tools
 
-    def do(self, *what: str) -> str:
-        """Have xdotool do something; return what it prints."""
-        done = subprocess.run(
-            ["xdotool", *what],
-            env=dict(os.environ, DISPLAY=self.display),
-            check=True,
+    def variables(self, environment: dict[str, str]) -> dict[str, str]:
+        """Return an environment in which a window opens on this screen."""
+        there = environment | self.tools.for_tk | {"DISPLAY": self.display}
+        paths = (self.tools.for_tk.get("PYTHONPATH"), environment.get("PYTHONPATH"))
+        return there | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+    def _hands(self, what: tuple[str, ...], *, check: bool) -> str:
+        return subprocess.run(
+            [self.tools.xdotool, *what],
+            env=os.environ | self.tools.variables | {"DISPLAY": self.display},
+            check=check,
             capture_output=True,
             text=True,
             timeout=30,
-        )
-        return done.stdout
+        ).stdout
+
+    def do(self, *what: str) -> str:
+        """Have xdotool do something; return what it prints."""
+        return self._hands(what, check=True)
 
     def press(self, window: str, *keys: str) -> None:
         """Give a window the keyboard, as a window manager would, and press keys in it."""
@@ -53,45 +59,37 @@ class Screen:
 
     def windows(self, name: str) -> list[str]:
         """Return the ids of the windows with such a title; none while windows come and go."""
-        done = subprocess.run(
-            ["xdotool", "search", "--onlyvisible", "--name", name],
-            env=dict(os.environ, DISPLAY=self.display),
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=30,
-        )
-        return done.stdout.split()
+        return self._hands(("search", "--onlyvisible", "--name", name), check=False).split()
 
 
 def start() -> tuple[Screen, subprocess.Popen[bytes]]:
     """Start a screen, or skip the test that wants one."""
-    missing = [tool for tool in ("Xvfb", "xdotool") if shutil.which(tool) is None]
-    if importlib.util.find_spec("_tkinter") is None:
-        missing.append("tkinter (of the Python in .venv)")
-    if missing:
-        reason = f"missing here: {', '.join(missing)}; `{INSTALL}` enables this test"
+    try:
+        found = tools()
+    except Unavailable as reason:
         if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+            pytest.fail(str(reason))
+        pytest.skip(str(reason))
     # Left to choose a number, two servers that start at once can choose the same; a number that
     # is named is locked.
     for _ in range(5):
         number = random.randrange(100, 50_000)
-        server = _serve(number)
+        server = _serve(found, number)
         if server is not None:
-            return Screen(f":{number}"), server
+            return Screen(f":{number}", found), server
     pytest.fail("Xvfb does not start")
 
 
-def _serve(number: int) -> subprocess.Popen[bytes] | None:
+def _serve(found: Tools, number: int) -> subprocess.Popen[bytes] | None:
     """Start a server with this number and wait until it is ready; None if the number is taken."""
     read, write = os.pipe()
     server = subprocess.Popen(
         [
-            "Xvfb", f":{number}", "-displayfd", str(write), "-screen", "0", "1400x900x24",
+            *found.xvfb, f":{number}", "-displayfd", str(write), "-screen", "0", "1400x900x24",
             "-nolisten", "tcp", "-noreset",
         ],
+        cwd=found.folder,
+        env=os.environ | found.variables,
         pass_fds=[write],
         stderr=subprocess.DEVNULL,
     )  # fmt: skip

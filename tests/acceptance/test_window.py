@@ -30,7 +30,7 @@ MAPPED = str(Path(__file__).with_name("mapped_window.py"))
 @contextmanager
 def opened(shell: Any, screen: Screen, *arguments: str, at: Path | None = None) -> Iterator[Any]:
     """Start a command with the screen for its window; ``at`` is its working directory."""
-    there = replace(shell, environment=shell.environment | {"DISPLAY": screen.display})
+    there = replace(shell, environment=screen.variables(shell.environment))
     process = there.start(*arguments, prepare=None if at is None else lambda: os.chdir(at))
     try:
         yield process

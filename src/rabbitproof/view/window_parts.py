@@ -195,7 +195,7 @@ def flow(frame: ttk.Frame, children: Sequence[tk.Widget], gap: int) -> Callable[
                 child.pack(in_=rows[row], side="left", padx=(gap if at else 0, 0))
                 child.lift()
             for old in frame.pack_slaves():
-                old.pack_forget()
+                old.destroy()
             for each in rows.values():
                 each.pack(anchor="w", pady=2)
 
