@@ -14,6 +14,7 @@ import pytest
 
 from rabbitproof.amqp import content
 from rabbitproof.work import audit, export
+from rabbitproof.work import topology as wiring
 from rabbitproof.work.hold import Held, offset_of
 from rabbitproof.work.resend import Copy, Sender
 from support import connector, drive, eventually, producer, ready, topology, witness
@@ -185,6 +186,29 @@ def test_a_queue_is_read_over_several_channels_and_given_back(vhost: Any, kind: 
     with witness(vhost.url) as channel:
         left = [json.loads(channel.basic_get("work.queue", auto_ack=True)[2])["n"] for _ in found]
     assert left == found
+
+
+def test_a_zero_that_took_long_is_no_count(vhost: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RabbitMQ says 0 for a quorum queue that is busy: it is asked again, and read to its end."""
+    drive(producer(vhost.url, 700, topology=topology(kind="quorum")))
+    count, silent = wiring.message_count, iter(range(6))
+
+    def busy(connection: Any, *asked: Any) -> int:
+        if next(silent, None) is None:
+            return count(connection, *asked)
+        time.sleep(0.25)  # RabbitMQ waits so long for the queue; the wait is what is tested
+        return 0
+
+    monkeypatch.setattr(wiring, "message_count", busy)
+    with connector(vhost.url)() as connection:
+        held = Held(connection, "work.queue", hold=150)
+        assert held.there == 700
+        silent = iter(range(3))
+        assert sum(len(some) for some in held.read()) == 700
+        silent = iter(range(3))
+        held.give_back()
+        monkeypatch.undo()
+        assert wiring.ready_count(connection, "work.queue") == 700, "it waited for all of it"
 
 
 def test_a_stream_is_read_from_an_offset_to_its_end(vhost: Any) -> None:

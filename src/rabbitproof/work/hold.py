@@ -19,7 +19,7 @@ from pamqp import commands
 from rabbitproof.amqp import methods
 from rabbitproof.amqp.deliveries import Batch, Delivery
 from rabbitproof.amqp.session import ConsumerCancelled
-from rabbitproof.errors import ConsumerGone
+from rabbitproof.errors import ConsumerGone, Overdue
 from rabbitproof.text import safe
 from rabbitproof.work import topology as wiring
 
@@ -42,6 +42,14 @@ _MOST_HELD: Final = 65_535
 STREAM_PREFETCH: Final = 5_000
 _SILENCE_S: Final = 0.5
 """How long it has to be silent before that counts as the end."""
+_LOOK_S: Final = 0.05
+"""Between two looks at a count."""
+_UNANSWERED_S: Final = 0.2
+"""A count of 0 that took this long may be none."""
+_SETTLED_S: Final = 3.0
+"""For which the count of a queue that gets messages back has to stand still."""
+_PATIENCE_S: Final = 60.0
+"""For a queue that does not answer, or gives nothing though it has something."""
 _TICK_S: Final = 0.25
 _GATHER_BYTES: Final = 64 * 1024
 _GATHER_FROM: Final = 200
@@ -75,6 +83,8 @@ class Held:
         self._hold = STREAM_PREFETCH if stream else hold
         self._channels: dict[int, int] = {}
         """Channel -> the highest tag that came on it."""
+        self._held = 0
+        """Messages that were read and not acknowledged."""
         self._current = 0
         self._look = connection.open_channel()
         self.there = self._count_there()
@@ -118,6 +128,7 @@ class Held:
                 if end is not None and count + size > end:
                     some, size = _first(some, end - count), end - count
                 count += size
+                self._held += size
                 tags = self._channels
                 for one in some:
                     tags[one.channel] = _last_tag(one)
@@ -125,8 +136,15 @@ class Held:
                     self._ask_for_more()
                 elif tags[self._current] >= full and (end is None or count < end):
                     full = self._subscribe(None if end is None else end - count)
-            elif not follow and now - silent_since >= _SILENCE_S and self._nothing_left():
-                return
+            elif not follow and now - silent_since >= _SILENCE_S:
+                if self._nothing_left():
+                    return
+                if now - silent_since >= _PATIENCE_S:
+                    raise Overdue(
+                        f"'{safe(self.queue)}' has had nothing for this reader for "
+                        f"{_PATIENCE_S:g} s and is not empty; see whether another consumer is its "
+                        "only active one, and try again."
+                    )
             yield some
             if (
                 some
@@ -150,6 +168,7 @@ class Held:
             return
         for channel in self._channels:  # first all: or messages would come to another one of us
             self.connection.call(channel, commands.Basic.Cancel(_TAG))
+        before = None if self._classic else self._ask()
         for channel in channels:
             # Tag 0: all that is not acknowledged yet. Closing alone would give it back as well,
             # but quorum queues of RabbitMQ 4.3 count that as a failed delivery.
@@ -159,23 +178,61 @@ class Held:
             wiring.message_count(self.connection, channel, self.queue)
             self.connection.call(channel, methods.CLOSE)
         self._channels.clear()
+        if not self._classic:
+            self._wait_for_return(before)
 
     def acknowledge(self, delivery: Delivery) -> None:
         """Take one message out of the queue."""
+        self._held -= 1
         self.connection.tell(delivery.channel, commands.Basic.Ack(delivery.delivery_tag))
 
     # --- the inside ---
+
+    def _ask(self) -> int | None:
+        """Ask how many are ready; None when the queue did not answer.
+
+        For a quorum queue that is busy for a quarter of a second RabbitMQ answers 0
+        (``rabbit_quorum_queue:stat``), so a 0 that took as long is no answer.
+        """
+        asked = time.monotonic()
+        count = wiring.message_count(self.connection, self._look, self.queue)
+        sure = count or self._classic or self.stream
+        return count if sure or time.monotonic() - asked < _UNANSWERED_S else None
 
     def _count_there(self) -> int:
         """Count what is ready. A quorum queue says 0 for a moment after messages came back to it,
         so one that seems empty is asked again.
         """
-        deadline = time.monotonic() + _SILENCE_S
-        while True:
-            count = wiring.message_count(self.connection, self._look, self.queue)
-            if count or time.monotonic() >= deadline:
+        count, began = self._ask(), time.monotonic()
+        while not count:
+            waited = time.monotonic() - began
+            if count == 0 and (self._classic or waited >= _SILENCE_S):
                 return count
-            self.connection.wait(0.05)
+            if waited >= _PATIENCE_S:
+                raise Overdue(
+                    f"'{safe(self.queue)}' does not say how many messages it has; it is busy, so "
+                    "try again later."
+                )
+            self.connection.wait(_LOOK_S)
+            count = self._ask()
+        return count
+
+    def _wait_for_return(self, before: int | None) -> None:
+        """Wait until a quorum queue has what it got back: it says that it has it before it has.
+
+        As long as its count grows, or it does not answer; who else reads ends that, too.
+        """
+        grew, count = time.monotonic(), before or 0
+        wanted = count + self._held
+        while count < wanted and time.monotonic() - grew < _PATIENCE_S:
+            self.connection.wait(_LOOK_S)
+            now = self._ask()
+            if now is None:
+                continue
+            if now > count:
+                count, grew = now, time.monotonic()
+            elif time.monotonic() - grew >= _SETTLED_S:
+                return
 
     def _subscribe(self, wanted: int | None) -> int:
         """Begin to consume on a new channel; return how many messages it takes."""
@@ -212,8 +269,7 @@ class Held:
         """Say whether the queue, asked by itself, has nothing more for us."""
         if self.stream:
             return True
-        count = wiring.message_count(self.connection, self._look, self.queue)
-        return not count and not self.connection.look_ahead(0)
+        return self._ask() == 0 and not self.connection.look_ahead(0)
 
     def _last_offset(self) -> int | None:
         """Return the offset of a stream's last message: its last chunk is read for that.
