@@ -46,6 +46,8 @@ _LOOK_S: Final = 0.05
 """Between two looks at a count."""
 _UNANSWERED_S: Final = 0.2
 """A count of 0 that took this long may be none."""
+_LAGS_S: Final = 2.0
+"""For which a stream that says it is empty may have messages all the same."""
 _SETTLED_S: Final = 3.0
 """For which the count of a queue that gets messages back has to stand still."""
 _PATIENCE_S: Final = 60.0
@@ -115,7 +117,7 @@ class Held:
         if end == 0:
             return
         last = self._last_offset() if self.stream and not follow else None
-        if last is not None and last < 0:
+        if last is not None and self._begins_after(last):
             return
         count, full = 0, self._subscribe(end)
         silent_since = time.monotonic()
@@ -137,7 +139,7 @@ class Held:
                 elif tags[self._current] >= full and (end is None or count < end):
                     full = self._subscribe(None if end is None else end - count)
             elif not follow and now - silent_since >= _SILENCE_S:
-                if self._nothing_left():
+                if self._nothing_left(none_yet=not count):
                     return
                 if now - silent_since >= _PATIENCE_S:
                     raise Overdue(
@@ -265,16 +267,28 @@ class Held:
         tag = self._channels[self._current]
         self.connection.tell(self._current, commands.Basic.Ack(tag, multiple=True))
 
-    def _nothing_left(self) -> bool:
-        """Say whether the queue, asked by itself, has nothing more for us."""
+    def _nothing_left(self, *, none_yet: bool) -> bool:
+        """Say whether the queue, asked by itself, has nothing more for us.
+
+        A stream ends with its last message, not with a silence: only from a time on that is after
+        its last one nothing comes at all.
+        """
         if self.stream:
-            return True
+            return none_yet and not isinstance(self._offset, int | str)
         return self._ask() == 0 and not self.connection.look_ahead(0)
+
+    def _begins_after(self, last: int) -> bool:
+        """Say whether reading would begin after a stream's last message."""
+        return (
+            last < 0
+            or self._offset == "next"
+            or (isinstance(self._offset, int) and self._offset > last)
+        )
 
     def _last_offset(self) -> int | None:
         """Return the offset of a stream's last message: its last chunk is read for that.
 
-        -1 for an empty one.
+        -1 for an empty one: it says that it has none, and nothing comes.
         """
         channel = self.connection.open_channel()
         self.connection.call(channel, commands.Basic.Qos(prefetch_count=STREAM_PREFETCH))
@@ -284,14 +298,14 @@ class Held:
                 queue=self.queue, consumer_tag=_TAG, arguments={"x-stream-offset": "last"}
             ),
         )
-        last, deadline = -1, time.monotonic() + _SILENCE_S
+        last, deadline = -1, time.monotonic() + (_PATIENCE_S if self.there else _LAGS_S)
         while (left := deadline - time.monotonic()) > 0:
             for event in self.connection.wait(left):
                 if isinstance(event, Batch | Delivery):
                     last = max(last, _offset_at(event) or 0)
                     ack = commands.Basic.Ack(_last_tag(event), multiple=True)
                     self.connection.tell(channel, ack)
-                    deadline = time.monotonic() + _SILENCE_S / 2
+                    deadline = time.monotonic() + _SILENCE_S
         self.connection.call(channel, commands.Basic.Cancel(_TAG))
         self.connection.call(channel, methods.CLOSE)
         return last
