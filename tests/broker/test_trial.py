@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -221,7 +222,7 @@ def test_processes_share_the_work(node: Any, vhost: Any) -> None:
     assert result.latency["end_to_end"]["count"] > 0
     assert all(member.ended for member in trial._sending.crew.members)
     received = next(one.points for one in result.series if one.name == "received from work.queue")
-    spans = zip([(0.0, 0.0), *received], received, strict=False)
+    spans = pairwise(received)
     counted = sum((after - before) * rate for (before, _), (after, rate) in spans)
     assert counted <= 1.1 * 3000  # none of them shown twice
 
