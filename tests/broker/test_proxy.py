@@ -145,11 +145,11 @@ def test_consumers_do_not_miss_confirms(vhost: Vhost, url: str, proxy: Proxy) ->
 
 
 def test_a_delay_makes_it_slower_and_complete(vhost: Vhost, url: str, proxy: Proxy) -> None:
-    proxy.delay(0.05)
+    proxy.delay(0.02)
     began = time.monotonic()
     assert drive(producer(url, 1_000)).published == 1_000
-    assert time.monotonic() - began > 1.0  # at least ten questions and answers
-    assert proxy.told().longest_delay >= 0.05
+    assert time.monotonic() - began > 0.4, "at least ten questions and answers"
+    assert proxy.told().longest_delay >= 0.02
     proxy.heal()
     all_is_there(url, 1_000)
 
@@ -157,12 +157,11 @@ def test_a_delay_makes_it_slower_and_complete(vhost: Vhost, url: str, proxy: Pro
 def test_a_throttle_makes_it_slower_and_complete(vhost: Vhost, url: str, proxy: Proxy) -> None:
     proxy.throttle(1_000_000)
     began = time.monotonic()
-    assert drive(producer(url, 1_000, size=500)).published == 1_000
-    assert time.monotonic() - began > 0.5
-    all_is_there(url, 1_000)
+    assert drive(producer(url, 500, size=800)).published == 500
+    assert time.monotonic() - began > 0.3, "half a megabyte, after a tenth at once"
+    all_is_there(url, 500)
     told = proxy.told()
     assert told.throttled == told.to_broker + told.to_client
-    assert time.monotonic() - began > 1.0
 
 
 def test_pika_hears_a_cut_and_comes_back(vhost: Vhost, url: str, proxy: Proxy) -> None:

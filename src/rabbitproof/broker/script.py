@@ -16,12 +16,9 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Final, Self
 
 from rabbitproof.errors import NodeFailed
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 Replies = queue.SimpleQueue[dict[str, Any]]
 """What a program answered; ``{"gone": true}`` is the last of it."""
@@ -81,12 +78,7 @@ class Program:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     def tell(self, **order: object) -> dict[str, Any]:

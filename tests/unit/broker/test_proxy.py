@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DEADLINE_S = 10.0
-MOMENT_S = 0.2
+MOMENT_S = 0.1
 """For which nothing may arrive where nothing passes; it takes less than a millisecond otherwise."""
 
 ACK = frame.marshal(commands.Basic.Ack(7, multiple=True), 1)
