@@ -125,7 +125,7 @@ def measure(given: argparse.Namespace, url: str) -> None:
     if not given.no_hold:
         sort = {"stream": "--stream", "quorum": "--quorum"}.get(kind, "--classic")
         note("hold", [sys.executable, __file__, "--hold", url, "audit.queue", sort])
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
+    with tempfile.TemporaryDirectory() as folder:
         first = Path(folder, f"first{given.suffix}")
         export = [*program, "audit", "export", "--yes", *login]
         note("export", [*export, str(first)])

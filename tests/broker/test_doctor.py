@@ -15,6 +15,7 @@ import pytest
 from rabbitproof.broker.management import Management
 from rabbitproof.errors import PreconditionFailed
 from rabbitproof.work import doctor
+from rabbitproof.work import topology as wiring
 from support import connector, drive, eventually, producer, topology, witness
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def test_nothing_is_wrong_with_a_broker_that_is_well(node: Any, vhost: Any) -> N
     with Management(node.management_url, node.username, node.password) as api:
         assert api.queue_totals(vhost.name) == {}
     drive(producer(vhost.url, 1))
-    assert set(examine(node, vhost.url)) <= {"state"}
+    assert set(examine(node, vhost.url)) <= {"state", "version"}, "of a release something is said"
 
 
 @pytest.mark.parametrize(
@@ -75,6 +76,9 @@ def test_precondition_failed_side_by_side(
     node: Any, vhost: Any, there: Any, wanted: Any, names: str, fix: str
 ) -> None:
     """Both values and the flag that keeps the queue; deleting it helps as well."""
+    with connector(vhost.url)() as connection:
+        if "lazy" in there and wiring.release(connection) >= wiring.LAZY_ENDED:
+            pytest.skip("this release ignores lazy, so nothing differs")
     drive(producer(vhost.url, 1, topology=topology(**there)))
     with pytest.raises(PreconditionFailed):
         drive(producer(vhost.url, 1, topology=topology(**wanted)))
