@@ -6,6 +6,8 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from support import drive, producer, ready, topology
 
 if TYPE_CHECKING:
@@ -69,6 +71,7 @@ def test_a_streams_range_is_replayed(shell: Any, vhost: Any) -> None:
     assert ready(vhost.url, "debug") == 11
 
 
+@pytest.mark.slow
 def test_check_compares_the_two_queues_of_a_run(shell: Any, vhost: Any, tmp_path: Path) -> None:
     """Both read: PASS. One not read: nothing is claimed. One that lost some: FAIL, with ids."""
     ledgers = str(tmp_path)

@@ -100,7 +100,6 @@ def test_by_hand_a_person_decides_with_keys(
     assert ready(vhost.url, "work.queue") == 6
 
 
-@pytest.mark.slow
 def test_by_hand_a_person_decides_with_clicks(
     shell: Any, vhost: Any, screen: Screen, tmp_path: Path
 ) -> None:
