@@ -39,7 +39,10 @@ def bench(
     count: Annotated[
         int | None,
         typer.Option(
-            "--count", metavar="N", min=100, help="Messages of a measurement.  [default: 80000]"
+            "--count",
+            metavar="N",
+            min=100,
+            help="Messages of a measurement; twice as many on quorum queues.  [default: 50000]",
         ),
     ] = None,
     rounds: Annotated[

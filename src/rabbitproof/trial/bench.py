@@ -64,6 +64,8 @@ PREFETCH: Final = 5_000
 """What the stress scenario and set-ups like PerfTest's use; the same for every client."""
 _SHARE: Final = {"pika": 0.3, "pika-confirms": 0.02, "aio-pika": 0.1}
 """Of the messages, for clients so slow that they would take most of the time of a bench."""
+_LENGTH: Final = {"quorum": 2}
+"""Times as many, where a broker gives several times as many a second as from a classic queue."""
 _LEAST: Final = 1_000
 
 
@@ -73,7 +75,7 @@ class Plan:
 
     topologies: tuple[str, ...] = tuple(TOPOLOGIES)
     clients: tuple[str, ...] = CLIENTS
-    count: int = 80_000
+    count: int = 50_000
     rounds: int = 5
     """At least so many; where it has to, a round more, so that the order is balanced."""
     balanced: bool = True
@@ -93,9 +95,10 @@ class Plan:
                         f"{what} does not know '{safe(name)}'; it knows {', '.join(known)}."
                     )
 
-    def messages(self, client: str) -> int:
+    def messages(self, client: str, topology: str) -> int:
         """How many messages one measurement of a client has."""
-        return max(min(self.count, _LEAST), int(self.count * _SHARE.get(client, 1.0)))
+        count = self.count * _LENGTH.get(topology, 1)
+        return max(min(count, _LEAST), int(count * _SHARE.get(client, 1.0)))
 
 
 @dataclass(slots=True)
@@ -124,7 +127,8 @@ class Bench:
             for number, row in enumerate(self._rounds(topology, role), 1)
             for client in row
         ]
-        yield Step(f"{len(steps)} measurements of up to {self.plan.count:,} messages")
+        most = max(self.plan.messages(OURS, topology) for topology in self.plan.topologies)
+        yield Step(f"{len(steps)} measurements of up to {most:,} messages")
         for done, (topology, role, number, client) in enumerate(steps, 1):
             if client not in self._peers:
                 continue  # it failed before
@@ -193,7 +197,7 @@ class Bench:
     def _measure(self, topology: str, role: Role, number: int, client: str) -> Measurement:
         wanted = self._topology(topology)
         plan, peer = self.plan, self._peers[client]
-        count = plan.messages(client)
+        count = plan.messages(client, topology)
         job = Job(role, wanted, count, plan.window, plan.prefetch)
 
         def prepare() -> tuple[str, ...]:
@@ -280,6 +284,7 @@ class Bench:
             f"{platform.release()}",
             "broker": self.place.where,
             "count": self.plan.count,
+            "count_quorum": self.plan.messages(OURS, "quorum"),
             "window": self.plan.window,
             "prefetch": self.plan.prefetch,
         }

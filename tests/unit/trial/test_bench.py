@@ -56,10 +56,15 @@ def test_names_are_separated_by_commas(given: str | None, names: tuple[str, ...]
 def test_slow_clients_send_fewer_messages_but_not_too_few() -> None:
     plan = Plan(count=100_000)
 
-    assert plan.messages("java") == plan.messages(bench.OURS) == 100_000
-    assert plan.messages("pika-confirms") == 2_000
-    assert Plan(count=10_000).messages("pika-confirms") == 1_000
-    assert Plan(count=500).messages("pika-confirms") == 500
+    assert plan.messages("java", "lazy") == plan.messages(bench.OURS, "classic") == 100_000
+    assert plan.messages("pika-confirms", "classic") == 2_000
+    assert Plan(count=10_000).messages("pika-confirms", "classic") == 1_000
+    assert Plan(count=500).messages("pika-confirms", "classic") == 500
+
+
+def test_a_quorum_queue_gets_twice_as_many() -> None:
+    assert Plan(count=100_000).messages(bench.OURS, "quorum") == 200_000
+    assert Plan(count=100_000).messages("pika", "quorum") == 60_000
 
 
 def place(connect: Callable[[], Any] | None = None) -> Place:
