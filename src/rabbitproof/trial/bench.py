@@ -284,7 +284,6 @@ class Bench:
             f"{platform.release()}",
             "broker": self.place.where,
             "count": self.plan.count,
-            "count_quorum": self.plan.messages(OURS, "quorum"),
             "window": self.plan.window,
             "prefetch": self.plan.prefetch,
         }
