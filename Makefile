@@ -47,7 +47,7 @@ check: $(VENV)/.dev  ## check style, types, imports and pinned versions
 	@$(BIN)/python -m mypy
 	@$(BIN)/python -m pytest -q tests/unit/test_requirements.py tests/unit/test_imports.py
 
-bench: $(VENV)/.dev  ## compare with the wire ceiling and other clients (half an hour; --quick: one minute)
+bench: $(VENV)/.dev  ## compare with the wire ceiling and other clients (twenty minutes; BENCH=--quick: one)
 	@$(BIN)/python -m rabbitproof bench $(BENCH)
 
 kills: $(VENV)/.dev  ## kill broker, producer and consumers with -9, 51 times; then compare every id
