@@ -24,7 +24,7 @@ app = new_app()
 OUT = Path("bench-results")
 QUICK_COUNT, QUICK_ROUNDS = 20_000, 1
 QUICK_CLIENTS = "ceiling,rabbitproof,pika,java"
-QUICK_TOPOLOGIES = "lazy,quorum"
+QUICK_TOPOLOGIES = "lazy"
 
 
 @app.command()
