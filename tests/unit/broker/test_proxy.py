@@ -277,6 +277,16 @@ def test_healed_what_was_late_arrives_in_its_order(way: Way) -> None:
     assert exactly(called, 102) == b"".join(b"%02d" % number for number in range(51))
 
 
+def test_a_shorter_delay_lets_nothing_overtake(way: Way) -> None:
+    caller, called = way.connect()
+    way.proxy.delay(0.3)
+    caller.sendall(b"first ")
+    eventually(lambda: way.proxy.told().held == 6, "it is on its way")
+    way.proxy.delay(0)
+    caller.sendall(b"second")
+    assert exactly(called, 12) == b"first second"
+
+
 def test_a_throttle_slows_down_and_loses_nothing(way: Way) -> None:
     caller, called = way.connect()
     way.proxy.throttle(100_000)
@@ -387,31 +397,48 @@ def test_a_proxy_that_is_gone_says_so_at_once(way: Way) -> None:
         way.proxy.told()
 
 
+def test_a_proxy_that_is_closed_ends_by_itself(way: Way) -> None:
+    caller, called = way.connect()
+    way.proxy.close()
+    assert way.proxy._process.returncode == 0, "it was not killed for being late"
+    assert ports.is_free(way.proxy.ports[0])
+    for end in (caller, called):
+        with contextlib.suppress(ConnectionResetError):
+            assert end.recv(1) == b""
+
+
 OWNER = """
-import sys
+import os, sys
 from rabbitproof.broker.proxy import Proxy
 proxy = Proxy.start([("127.0.0.1", 1)])
+if sys.argv[1] == "a fork lives on" and os.fork() == 0:
+    sys.stdin.read()
+    os._exit(0)
 print(proxy.ports[0], flush=True)
 sys.stdin.read()
 """
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals")
-@pytest.mark.parametrize("how", ["return", "SIGKILL"])
+@pytest.mark.skipif(os.name != "posix", reason="signals and forks")
+@pytest.mark.parametrize("how", ["return", "kill -9", "a fork lives on"])
 def test_a_proxy_ends_with_its_owner(how: str) -> None:
-    """However the owner ended: no process, no port."""
+    """However the owner ended, and whoever holds its files then: no process, no port."""
     owner = subprocess.Popen(
-        [sys.executable, "-c", OWNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-W", "ignore", "-c", OWNER, how],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     )
     with owner:
         assert owner.stdout is not None
         assert owner.stdin is not None
         port = int(owner.stdout.readline())
-        (proxy,) = psutil.Process(owner.pid).children()
+        (proxy,) = (
+            child for child in psutil.Process(owner.pid).children() if "-I" in child.cmdline()
+        )
         assert not ports.is_free(port)
-        if how == "SIGKILL":
+        if how == "return":
+            owner.stdin.close()
+        else:
             os.kill(owner.pid, signal.SIGKILL)
-        owner.stdin.close()
-        psutil.wait_procs([proxy], timeout=DEADLINE_S)
         eventually(lambda: not proxy.is_running(), "the proxy is gone")
         assert ports.is_free(port)
