@@ -139,9 +139,11 @@ def test_export_replay_export_differs_in_the_mark_alone(
     assert write(vhost.url, "audit", second, kind) == count, "it is all still there"
     assert list(export.records(second)) == list(export.records(first))
     if kind != "stream":
-        last = list(export.records(first))[-1]["properties"]["headers"]
-        assert last["f"] == {"f": 0.5}
-        assert last["not UTF-8"] == {"S": "/w=="}
+        # Not the last one: a quorum queue of RabbitMQ 4.3 heeds priorities.
+        headers = [one["properties"].get("headers", {}) for one in export.records(first)]
+        (typed,) = [one for one in headers if "not UTF-8" in one]
+        assert typed["f"] == {"f": 0.5}
+        assert typed["not UTF-8"] == {"S": "/w=="}
     with witness(vhost.url) as channel:
         channel.queue_delete("audit")
         declare(channel, kind)
