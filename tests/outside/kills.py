@@ -75,7 +75,7 @@ ALL_AT_WORK = 0.7
 AGAIN_WHILE_STARTING = 0.15
 """Of the broker's kills, after how many it is killed once more while it starts."""
 
-LOADS = ((150_000, None, 1.0), (60_000, 4_000, 2.5), (25_000, 1_000, 2.5))
+LOADS = ((100_000, None, 1.0), (60_000, 4_000, 2.5), (25_000, 1_000, 2.5))
 """Messages of a run, its rate (None: as fast as it goes), and the longest pause between two kills
 in seconds."""
 LIGHT = (12_000, 1_000, 1.5)
@@ -91,8 +91,8 @@ DEADLINE_S = 120.0
 AT_ONCE = 60_000
 """Messages that one channel may have without an answer; the protocol's most is 65,535, and without
 a limit a quorum queue gives 2,000."""
-SILENCE_S = 1.5
-"""After so long without a message pika has read a queue to its end."""
+SILENCE_S = 20.0
+"""After so long without a message pika believes that nothing more comes."""
 
 
 @dataclass(slots=True)
@@ -437,9 +437,9 @@ class Run:
         assert sent.ended
         taken, copies = self.taken(sent.source)
         held = Witness(self.world.url, sent.source)
-        held.look(self.work)
+        held.look(self.work, sent.confirmed - taken)
         mirror = Witness(self.world.url, sent.source)
-        mirror.look(self.audit, stream=self.kind == "stream")
+        mirror.look(self.audit, sent.confirmed, stream=self.kind == "stream")
         tally.runs += 1
         tally.confirmed += len(sent.confirmed)
         tally.copies += copies
@@ -459,7 +459,7 @@ class Run:
 
     def verdict(self, sent: Ledger) -> Iterator[str]:
         """Yield where `verify`, after a last consumer, says something else than we found."""
-        self.world.run("consume", "--queue", self.work, "--name", "last", "--idle-timeout", "1.5",
+        self.world.run("consume", "--queue", self.work, "--name", "last", "--idle-timeout", "3",
                        "--ledger", str(self.folder))  # fmt: skip
         said = json.loads(self.world.run("verify", str(self.folder), "--json", expect=None))
         taken, copies = self.taken(sent.source)
@@ -488,8 +488,11 @@ class Witness:
         self._url, self._source = url, source
         self._heard = 0.0
 
-    def look(self, queue: str, *, stream: bool = False) -> None:
-        """Read a queue until nothing more comes; without an answer everything goes back."""
+    def look(self, queue: str, wanted: set[int], *, stream: bool = False) -> None:
+        """Read a queue until all that is ``wanted`` has come, or nothing comes any more.
+
+        Without an answer everything goes back.
+        """
         connection = pika.BlockingConnection(pika.URLParameters(self._url))
 
         def take(channel: Any, method: Any, properties: Any, body: bytes) -> None:
@@ -507,7 +510,7 @@ class Witness:
                     queue, take, arguments={"x-stream-offset": "first"} if stream else {}
                 )
             self._heard = time.monotonic()
-            while time.monotonic() < self._heard + SILENCE_S:
+            while not wanted <= self.seen and time.monotonic() < self._heard + SILENCE_S:
                 connection.process_data_events(POLL_S)
         finally:
             connection.close()
@@ -525,11 +528,11 @@ class Witness:
 
 
 def kill_again_and_again(
-    kind: str, times: int, seed: int, *, light: bool = False, say: Callable[[str], None]
-) -> Tally:
+    tally: Tally, times: int, seed: int, *, light: bool = False, say: Callable[[str], None]
+) -> None:
     """Have so many events of kills happen around one kind of queue."""
+    kind = tally.kind
     dice = random.Random(f"{kind} {seed}")
-    tally = Tally(kind)
     with tempfile.TemporaryDirectory(prefix="rabbitproof-kills-") as name:
         world = World(Path(name))
         try:
@@ -547,12 +550,11 @@ def kill_again_and_again(
                             process.wait()
                 say(f"{kind}: {tally.events} of {times} kills, {tally.confirmed:,} confirmed, "
                     f"{tally.missing_work + tally.missing_audit} missing")  # fmt: skip
-        except BaseException:
+        except Exception:
             print(_end_of(Path(name, "said.txt")), file=sys.stderr)
             raise
         finally:
             world.close()
-    return tally
 
 
 def _end_of(path: Path) -> str:
@@ -571,17 +573,28 @@ def main() -> int:
     kinds = list(KINDS) if given.kind == "all" else [given.kind]
     began = time.monotonic()
 
+    # Whoever ends this (`timeout`, for one) does not want to find a broker afterwards.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
     def say(text: str) -> None:
         print(f"{time.monotonic() - began:6.1f} s  {text}", file=sys.stderr, flush=True)
 
     say(f"seed {seed}")
     each = -(-given.times // len(kinds))
-    tallies = [kill_again_and_again(kind, each, seed, light=given.light, say=say) for kind in kinds]
+    tallies: list[Tally] = []
+    interrupted = False
+    try:
+        for kind in kinds:
+            tallies.append(Tally(kind))
+            kill_again_and_again(tallies[-1], each, seed, light=given.light, say=say)
+    except (KeyboardInterrupt, SystemExit):
+        interrupted = True  # what was found out by then is worth something
     resumes = [one for tally in tallies for one in tally.resumes_s]
     print(
         json.dumps(
             {
                 "seed": seed,
+                "interrupted": interrupted,
                 "kills": sum(tally.events for tally in tallies),
                 "confirmed": sum(tally.confirmed for tally in tallies),
                 "missing": sum(tally.missing_work + tally.missing_audit for tally in tallies),
@@ -593,6 +606,8 @@ def main() -> int:
             }
         )
     )
+    if interrupted:
+        return 130
     return 0 if all(tally.sound for tally in tallies) else 1
 
 

@@ -19,6 +19,7 @@ import contextlib
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -230,6 +231,7 @@ def main() -> int:
     given = parser.parse_args()
     seed = random.randrange(2**32) if given.seed is None else given.seed
     print(f"seed {seed}", file=sys.stderr)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # `timeout`, for one
     tally = Tally()
     with tempfile.TemporaryDirectory(prefix="leftovers-") as name:
         way = on_one_broker if given.url else on_private_nodes
