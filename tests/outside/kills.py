@@ -513,7 +513,9 @@ class Witness:
             while not wanted <= self.seen and time.monotonic() < self._heard + SILENCE_S:
                 connection.process_data_events(POLL_S)
         finally:
-            connection.close()
+            # pika gives back one by one what it has not shown yet; a stream ends the connection.
+            with contextlib.suppress(pika.exceptions.ConnectionClosedByBroker):
+                connection.close()
 
     def _take(self, properties: pika.BasicProperties, body: bytes) -> None:
         """Understand a message as docs/message.md says."""
