@@ -78,7 +78,7 @@ AGAIN_WHILE_STARTING = 0.15
 LOADS = ((100_000, None, 1.0), (60_000, 4_000, 2.5), (25_000, 1_000, 2.5))
 """Messages of a run, its rate (None: as fast as it goes), and the longest pause between two kills
 in seconds."""
-LIGHT = (12_000, 1_000, 1.5)
+LIGHT = (20_000, 1_000, 1.0)
 
 MOST_KILLS = 6
 """In one run: what is in the queues has to be read by pika in the end."""

@@ -32,6 +32,7 @@ from rabbitproof.identity import MAX_NUMBER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from mmap import mmap
 
 FORMAT: Final = 1
 """The version that is written, and the newest that is read."""
@@ -86,7 +87,7 @@ class Reader:
 
     __slots__ = ("_data", "crc", "damaged", "end", "torn")
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes | mmap) -> None:
         """Read ``data``, the whole file; it begins with ``LINE``."""
         self._data = data
         self.end = len(LINE)
@@ -120,13 +121,13 @@ class Reader:
 
     def _spoiled(self, rest: int) -> None:
         # A file that grew and lost its end with the power is filled with zeros.
-        if self._data.count(0, self.end) == rest:
+        if not self._data[self.end :].strip(b"\0"):
             self.torn = rest
         else:
             self.damaged = rest
 
 
-def version_of(data: bytes) -> int | None:
+def version_of(data: bytes | mmap) -> int | None:
     """Return the version of the format that a file begins with; None when it is no ledger."""
     found = _ANY_LINE.match(data)
     return int(found[1]) if found else None

@@ -6,6 +6,9 @@ is, also while it is written, from a copy, or from a read-only folder.
 
 from __future__ import annotations
 
+import contextlib
+import mmap
+import os
 import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -18,7 +21,7 @@ from rabbitproof.proof.ledger import Outcomes, QueueReceipts
 from rabbitproof.text import safe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 SUFFIX: Final = ".ledger"
@@ -75,14 +78,36 @@ def read(path: Path) -> Record:
     """Read one file. Raise LedgerFailed with a sentence when it is none that can be read."""
     name = safe(str(path))
     try:
-        data = path.read_bytes()
+        with _contents(path) as data:
+            return _understand(path, name, data)
     except OSError as error:
         raise LedgerFailed(
             f"The ledger {name} can't be read ({error.strerror or error}); check who may read it."
         ) from None
+
+
+@contextlib.contextmanager
+def _contents(path: Path) -> Iterator[bytes | mmap.mmap]:
+    """Give a file's bytes, in memory that the system has back afterwards.
+
+    A producer that goes on with the ledger of a million messages would otherwise keep tens of
+    megabytes to its end: what is freed within the heap mostly stays there. The file itself is not
+    mapped, because whoever shortens it meanwhile would end this process.
+    """
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if not size:
+            yield b""
+            return
+        with mmap.mmap(-1, size) as data:
+            read = file.readinto(data)
+            yield data if read == size else data[:read]
+
+
+def _understand(path: Path, name: str, data: bytes | mmap.mmap) -> Record:
     version = frames.version_of(data)
     if version is None:
-        if frames.LINE.startswith(data):
+        if frames.LINE.startswith(data[: len(frames.LINE)]):
             raise LedgerEmpty(
                 f"The ledger {name} is empty: whoever began it ended before anything was "
                 "recorded, or the copy was cut off; copy it again."
@@ -131,7 +156,7 @@ class _Reading:
         self._events: list[Happening] = []
         self._end: dict[str, Any] | None = None
 
-    def all(self, data: bytes) -> Record:
+    def all(self, data: bytes | mmap.mmap) -> Record:
         name = safe(str(self._path))
         reader = frames.Reader(data)
         whole, crc, count = len(frames.LINE), reader.crc, 0

@@ -134,6 +134,7 @@ class Crew:
             "connection": connection,
             "ledger": str(self.ledgers),
             "temporary": self.temporary,
+            "owner": os.getpid(),
             "run": run,
             "task": task,
             "heartbeat_s": heartbeat_s,

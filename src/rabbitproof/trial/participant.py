@@ -45,13 +45,13 @@ def main() -> None:
     if not line.endswith("\n"):
         return  # whoever started us was killed before the order was out
     order = json.loads(line)
-    owner = os.getppid()
-    signal.signal(signal.SIGTERM, _stop)
     # Ctrl+C goes to the whole group, and it is the trial that stops us.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     stopping = threading.Event()
-    threading.Thread(target=_watch, args=(threading.get_ident(), stopping), daemon=True).start()
+    me = threading.get_ident()
     try:
+        signal.signal(signal.SIGTERM, _stop)
+        threading.Thread(target=_watch, args=(me, stopping), daemon=True).start()
         _work(order, stopping)
     except _Stop:
         pass
@@ -59,7 +59,7 @@ def main() -> None:
         _say(error=str(error))
         sys.exit(1)
     finally:
-        if order.get("temporary") and os.getppid() != owner:
+        if order.get("temporary") and os.getppid() != order["owner"]:
             # Whoever would have read the ledgers and removed them was killed.
             shutil.rmtree(order["ledger"], ignore_errors=True)
 
@@ -69,7 +69,10 @@ def _work(order: dict[str, Any], stopping: threading.Event) -> None:
     name = order["connection"]
 
     connect = Dialer(addresses, name, heartbeat=order["heartbeat_s"])
-    before_us = None if order["resume"] is None else records.read(Path(order["resume"]))
+    before_us = None
+    if order["resume"] is not None:
+        # What was noted over time stays in the file: hours of it would only be kept in memory.
+        before_us = replace(records.read(Path(order["resume"])), samples=(), events=())
     recorder = LedgerRecorder(
         Path(order["ledger"]),
         run=order["run"],
