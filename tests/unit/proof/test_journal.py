@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -372,3 +373,15 @@ def test_only_files_that_are_named_ledger_are_read(tmp_path: Path) -> None:
     assert read_all([tmp_path]) == []
     with pytest.raises(LedgerFailed, match="can't be read"):
         read_all([tmp_path / "none"])
+
+
+def test_what_was_read_is_given_back_to_the_system(tmp_path: Path) -> None:
+    """A resumed producer reads its ledger twice, and would keep the second copy to its end."""
+    path = tmp_path / "long.ledger"
+    path.write_bytes(
+        framed((Kind.HEADER, header().to_json()), *[(0x90, bytes(2**20)) for _ in range(20)])
+    )
+    before = psutil.Process().memory_info().rss
+    for _ in range(3):
+        assert read(path).size > 20 * 2**20
+    assert psutil.Process().memory_info().rss - before < 10 * 2**20
