@@ -308,7 +308,8 @@ class Layout:
             },
             "cluster_formation.target_cluster_size_hint": str(len(names)),
             **self._discovery(),
-            # The side that is in the minority must not go on with its own idea of what exists.
+            # The side that is in the minority must not go on with its own idea of what exists. 4.3
+            # knows only the name of the setting: metadata in Khepri need a majority anyway.
             "cluster_partition_handling": "pause_minority",
             # Each queue's leader on the node that has the fewest, not all on one.
             "queue_leader_locator": "balanced",
