@@ -224,6 +224,9 @@ class Sending:
         members = crew.of("producer")
         ends = [member.summary for member in members if member.summary is not None]
         self.seconds = max((end["seconds"] for end in ends), default=0.0)
+        if any(member.resumed for member in crew.of("producer")):
+            # One that went on for another counts from its own beginning.
+            self.seconds = time.monotonic() - self._began
         if work.confirms:
             latency = crew.latency("producer")
             self.latency, self.curve = latency.summary(), latency.curve()
