@@ -119,12 +119,12 @@ def export(
         if held is None:
             return Exit.FAILED
         began = time.monotonic()
-        try:
-            with create(file, replace=replace) as writer:
+        with create(file, replace=replace) as writer:
+            try:
                 show.all(audit.export(held, writer, limit))
-        except (KeyboardInterrupt, RabbitproofError):
-            note(f"{safe(str(file))} is cut: the export did not end. Export again.")
-            raise
+            except (KeyboardInterrupt, RabbitproofError):
+                note(f"{safe(str(file))} is cut: the export did not end. Export again.")
+                raise
     show.data(
         f"done. exported={writer.messages}, bytes={file.stat().st_size}, "
         f"file={safe(str(file))}, time={time.monotonic() - began:.2f}s"
