@@ -501,21 +501,20 @@ class Witness:
             if stream:
                 channel.basic_ack(method.delivery_tag)  # a stream keeps everything all the same
 
-        try:
-            count = connection.channel().queue_declare(queue, passive=True).method.message_count
-            for _ in range(1 if stream else 1 + count // AT_ONCE):
-                channel = connection.channel()
-                channel.basic_qos(prefetch_count=AT_ONCE)
-                channel.basic_consume(
-                    queue, take, arguments={"x-stream-offset": "first"} if stream else {}
-                )
-            self._heard = time.monotonic()
-            while not wanted <= self.seen and time.monotonic() < self._heard + SILENCE_S:
-                connection.process_data_events(POLL_S)
-        finally:
-            # pika gives back one by one what it has not shown yet; a stream ends the connection.
-            with contextlib.suppress(pika.exceptions.ConnectionClosedByBroker):
-                connection.close()
+        count = connection.channel().queue_declare(queue, passive=True).method.message_count
+        for _ in range(1 if stream else 1 + count // AT_ONCE):
+            channel = connection.channel()
+            channel.basic_qos(prefetch_count=AT_ONCE)
+            channel.basic_consume(
+                queue, take, arguments={"x-stream-offset": "first"} if stream else {}
+            )
+        self._heard = time.monotonic()
+        while not wanted <= self.seen and time.monotonic() < self._heard + SILENCE_S:
+            connection.process_data_events(POLL_S)
+        # Not behind a `finally`: after an exception out of pika's own loop it would wait for ever.
+        # It gives back one by one what it has not shown yet; a stream ends the connection for that.
+        with contextlib.suppress(pika.exceptions.ConnectionClosedByBroker):
+            connection.close()
 
     def _take(self, properties: pika.BasicProperties, body: bytes) -> None:
         """Understand a message as docs/message.md says."""
