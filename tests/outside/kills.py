@@ -253,9 +253,17 @@ class Run:
     """One run: a producer with its ledger, two consumers with theirs, and the kills."""
 
     def __init__(
-        self, world: World, kind: str, number: int, dice: random.Random, *, light: bool
+        self,
+        world: World,
+        kind: str,
+        number: int,
+        dice: random.Random,
+        *,
+        light: bool,
+        only: str | None,
     ) -> None:
         self.world, self.dice = world, dice
+        self.victims = VICTIMS if only is None else {(only,): 1}
         self.folder = world.folder / f"run-{number}"
         self.work, self.audit = f"work.{number}", f"audit.{number}"
         self.kind = kind
@@ -352,7 +360,7 @@ class Run:
             self.tend()
             if self.finished:
                 break
-            names, weights = zip(*VICTIMS.items(), strict=True)
+            names, weights = zip(*self.victims.items(), strict=True)
             self.kill(self.dice.choices(names, weights)[0], tally)
         _until(lambda: self.tend() or self.finished, "the producer finishes")
         self.end(tally)
@@ -529,7 +537,13 @@ class Witness:
 
 
 def kill_again_and_again(
-    tally: Tally, times: int, seed: int, *, light: bool = False, say: Callable[[str], None]
+    tally: Tally,
+    times: int,
+    seed: int,
+    *,
+    light: bool,
+    only: str | None,
+    say: Callable[[str], None],
 ) -> None:
     """Have so many events of kills happen around one kind of queue."""
     kind = tally.kind
@@ -541,7 +555,7 @@ def kill_again_and_again(
             for number in range(1, 4 * times + 2):
                 if tally.events >= times:
                     break
-                run = Run(world, kind, number, dice, light=light)
+                run = Run(world, kind, number, dice, light=light, only=only)
                 try:
                     run.carry_out(tally, min(times - tally.events, MOST_KILLS))
                 finally:
@@ -568,6 +582,7 @@ def main() -> int:
     parser.add_argument("--times", type=int, default=51, help="kills in all")
     parser.add_argument("--kind", choices=[*KINDS, "all"], default="all")
     parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--only", choices=("broker", "producer", "consumer"), help="kill no other")
     parser.add_argument("--light", action="store_true", help="short runs, for a test")
     given = parser.parse_args()
     seed = random.randrange(2**32) if given.seed is None else given.seed
@@ -587,7 +602,9 @@ def main() -> int:
     try:
         for kind in kinds:
             tallies.append(Tally(kind))
-            kill_again_and_again(tallies[-1], each, seed, light=given.light, say=say)
+            kill_again_and_again(
+                tallies[-1], each, seed, light=given.light, only=given.only, say=say
+            )
     except (KeyboardInterrupt, SystemExit):
         interrupted = True  # what was found out by then is worth something
     resumes = [one for tally in tallies for one in tally.resumes_s]
