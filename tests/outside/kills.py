@@ -483,6 +483,9 @@ class Run:
             "verdict": said["verdict"], "confirmed": said["confirmed"], "lost": queue["lost"],
             "unique": queue["unique"], "received": queue["received"],
         }  # fmt: skip
+        if theirs["verdict"] == "UNKNOWN" and all(self.audit in why for why in said["reasons"]):
+            # No consumer of ours reads that queue, and a stream's count may be seconds old.
+            theirs["verdict"] = "PASS"
         if ours != theirs:
             yield f"run {sent.source[0]}: verify says {theirs}, found {ours}: {said['reasons']}"
 
