@@ -48,31 +48,42 @@ def new_seed() -> int:
 def drawn(scenario: Scenario, seed: int) -> Scenario:
     """Return the scenario with moments, lengths, victims and the size of bodies from the seed."""
     dice = random.Random(f"{scenario.name} {seed}")
-    wanted = scenario.random
-    plans = (
-        scenario.faults + several(wanted, dice)
-        if wanted is not None
-        else tuple(_changed(plan, scenario.workload, dice) for plan in scenario.faults)
-    )
-    work = scenario.workload
+    wanted, work = scenario.random, scenario.workload
+    if wanted is None:
+        plans = tuple(_changed(plan, work, dice) for plan in scenario.faults)
+    else:
+        plans = scenario.faults + several(wanted, dice, timed=work.rate is not None)
+    if wanted is not None and work.rate is not None:
+        # Messages have to be on their way as long as something breaks.
+        seconds = max((plan.at_s or 0.0) + _takes(plan) for plan in plans)
+        work = replace(work, count=max(work.count, int(work.rate * (seconds + 1.0))))
     # Many small ones and few large ones, as it is with messages.
     size = work.size or int(min(_LARGEST, max(1, _MOST_BYTES / work.count)) ** dice.random())
     return replace(scenario, faults=plans, workload=replace(work, size=size), seed=seed)
 
 
-def several(wanted: RandomPlan, dice: random.Random) -> tuple[FaultPlan, ...]:
-    """Return so many different faults, one after the other, none in the time of another."""
+def several(
+    wanted: RandomPlan, dice: random.Random, *, timed: bool = False
+) -> tuple[FaultPlan, ...]:
+    """Return so many different faults, one after the other, none in the time of another.
+
+    ``timed``: at seconds after the first publish, else at shares of the messages.
+    """
     names = _shuffled(wanted.among, dice)[: wanted.faults]
     room = (_LATEST - _EARLIEST) / len(names)
-    return tuple(
-        FaultPlan(
-            name,
-            at_share=round(_EARLIEST + room * (at + 0.5 * dice.random()), 4),
-            lasts_s=_outage(name, dice),
-            pick=round(dice.random(), 4),
-        )
-        for at, name in enumerate(names)
-    )
+    plans: list[FaultPlan] = []
+    at_s = 0.0
+    for number, name in enumerate(names):
+        moment, lasts, pick = dice.random(), _outage(name, dice), round(dice.random(), 4)
+        if timed:
+            at_s += 0.5 + moment
+            plan = FaultPlan(name, at_s=round(at_s, 2), lasts_s=lasts, pick=pick)
+            at_s += _takes(plan)
+        else:
+            share = round(_EARLIEST + room * (number + 0.5 * moment), 4)
+            plan = FaultPlan(name, at_share=share, lasts_s=lasts, pick=pick)
+        plans.append(plan)
+    return tuple(plans)
 
 
 def soak(
@@ -105,9 +116,11 @@ def _changed(plan: FaultPlan, work: Workload, dice: random.Random) -> FaultPlan:
     moment = dice.random()
     if share is not None and 0 < share < 1:  # these two mean before and after the messages
         latest = _LATEST
-        if work.rate is not None and CATALOGUE[plan.name].meanwhile:
-            # Messages have to be on their way as long as it lasts.
-            takes = _LONGER * plan.lasts_s + CATALOGUE[plan.name].takes_s
+        if work.rate is not None:
+            # Messages have to be on their way as long as it lasts, every time.
+            takes = _LONGER * (plan.times - 1) * plan.every_s
+            if CATALOGUE[plan.name].meanwhile:
+                takes += _takes(replace(plan, lasts_s=_LONGER * plan.lasts_s))
             latest = 1 - takes / (work.count / work.rate)
             latest = max(_EARLIEST, min(_LATEST, latest))
         share = round(_EARLIEST + (latest - _EARLIEST) * moment, 4)
@@ -121,6 +134,11 @@ def _changed(plan: FaultPlan, work: Workload, dice: random.Random) -> FaultPlan:
         every_s=round(plan.every_s * _between((1.0, _LONGER), dice), 2),
         pick=round(dice.random(), 4),
     )
+
+
+def _takes(plan: FaultPlan) -> float:
+    """Return about how many seconds go by until a fault is over."""
+    return plan.lasts_s + CATALOGUE[plan.name].takes_s
 
 
 def _whole(name: str) -> tuple[float, float]:

