@@ -44,8 +44,6 @@ _SILENCE_S: Final = 0.5
 """How long it has to be silent before that counts as the end."""
 _LOOK_S: Final = 0.05
 """Between two looks at a count."""
-_UNANSWERED_S: Final = 0.2
-"""A count of 0 that took this long may be none."""
 _LAGS_S: Final = 2.0
 """For which a stream that says it is empty may have messages all the same."""
 _SETTLED_S: Final = 3.0
@@ -191,15 +189,9 @@ class Held:
     # --- the inside ---
 
     def _ask(self) -> int | None:
-        """Ask how many are ready; None when the queue did not answer.
-
-        For a quorum queue that is busy for a quarter of a second RabbitMQ answers 0
-        (``rabbit_quorum_queue:stat``), so a 0 that took as long is no answer.
-        """
-        asked = time.monotonic()
-        count = wiring.message_count(self.connection, self._look, self.queue)
-        sure = count or self._classic or self.stream
-        return count if sure or time.monotonic() - asked < _UNANSWERED_S else None
+        """Ask how many are ready; None when the queue did not answer."""
+        count = wiring.sure_count(self.connection, self._look, self.queue)
+        return 0 if count is None and (self._classic or self.stream) else count
 
     def _count_there(self) -> int:
         """Count what is ready. A quorum queue says 0 for a moment after messages came back to it,

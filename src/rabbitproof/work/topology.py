@@ -38,6 +38,11 @@ LAZY_ENDED: Final = (3, 12)
 STREAM_SETTLE_S: Final = 10.0
 """A stream's count lags behind its confirms by seconds (measured: more than one)."""
 
+_UNANSWERED_S: Final = 0.2
+"""A count of 0 that took this long may be none."""
+_BUSY_S: Final = 5.0
+"""For which a queue that does not answer is asked again."""
+
 _INEQUIVALENT: Final = re.compile(
     r"inequivalent arg '(?P<arg>[^']+)' for (?P<what>queue|exchange) '.*': "
     r"received (?P<wanted>.+?) but current is (?P<there>.+?)$"
@@ -210,8 +215,23 @@ def look(connection: Connection, channel: int, name: str) -> Any:
 
 
 def message_count(connection: Connection, channel: int, name: str) -> int:
-    """Return how many messages are ready in a queue."""
-    return int(look(connection, channel, name).message_count or 0)
+    """Return how many messages are ready in a queue. A 0 that may be no answer is asked again."""
+    deadline = time.monotonic() + _BUSY_S
+    while True:
+        count = sure_count(connection, channel, name)
+        if count is not None or time.monotonic() >= deadline:
+            return count or 0
+
+
+def sure_count(connection: Connection, channel: int, name: str) -> int | None:
+    """Ask how many messages are ready in a queue; None when the queue did not answer.
+
+    For a quorum queue that is busy for a quarter of a second RabbitMQ answers 0
+    (``rabbit_quorum_queue:stat``), so a 0 that took as long may be no answer.
+    """
+    asked = time.monotonic()
+    count = int(look(connection, channel, name).message_count or 0)
+    return count if count or time.monotonic() - asked < _UNANSWERED_S else None
 
 
 def ready_count(connection: Connection, name: str) -> int | None:
