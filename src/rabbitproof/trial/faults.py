@@ -51,6 +51,9 @@ class Scene(Protocol):
     def last(self, seconds: float) -> None:
         """Let so much time pass. Raises Interrupted when the trial ends meanwhile."""
 
+    def reconnects(self) -> bool:
+        """Tell whether the producer that ``cut`` hits is just connecting again."""
+
     def cut(self) -> str | None:
         """End the producers' connections without a word; return what was cut, None for nothing."""
 

@@ -139,14 +139,17 @@ class Faults:
     def finish(self) -> Iterator[Progress]:
         """Wait until everything that was due is over."""
         while self._underway is not None or self._waiting:
-            yield from self._go_on(_LOOK_S)
+            yield from self._go_on(_LOOK_S, at_last=True)
 
     def end(self) -> None:
         """Add the records of those whose moment never came."""
         self.records += faults.unfired(self._schedule.missed)
 
-    def _go_on(self, seconds: float) -> Iterator[Progress]:
-        """Wait so long for the one that lasts, and begin the next ones."""
+    def _go_on(self, seconds: float, *, at_last: bool = False) -> Iterator[Progress]:
+        """Wait so long for the one that lasts, and begin the next ones.
+
+        ``at_last``: everything else is over, so none may wait for a better moment.
+        """
         if (underway := self._underway) is not None:
             self._underway = None  # nobody waits again for what goes wrong in it
             if not underway.join(seconds):
@@ -154,6 +157,9 @@ class Faults:
             elif underway.record is not None:
                 yield from self._over(underway.record)
         while self._underway is None and self._waiting:
+            is_cut = self._waiting[0].name == "connection-cut"
+            if is_cut and not at_last and self._scene.reconnects():
+                return  # on a busy machine after the one before: there is nothing to cut yet
             plan = self._waiting.popleft()
             kind = CATALOGUE[plan.name]
             yield Step(f"now {kind.about}")

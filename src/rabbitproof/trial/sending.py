@@ -103,6 +103,14 @@ class Sending:
         running = [] if self.crew is None else self.crew.running("producer")
         return next((one.blocked for one in running if one.blocked is not None), None)
 
+    @property
+    def reconnects(self) -> bool:
+        """Whether the producer here lost its connection and does not have another one yet."""
+        if self._producer is None:
+            return False
+        link = self._producer.connection
+        return link is None or link.closed
+
     def cut(self) -> str | None:
         """End the producer's connection without a word."""
         link = None if self._producer is None else self._producer.connection

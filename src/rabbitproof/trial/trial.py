@@ -202,6 +202,10 @@ class Trial:
         """Let so much time of a fault pass."""
         self._faults.last(seconds)
 
+    def reconnects(self) -> bool:
+        """Tell whether the producer is just connecting again."""
+        return self._sending.reconnects
+
     def cut(self) -> str | None:
         """End the producer's connection without a word."""
         return self._sending.cut()

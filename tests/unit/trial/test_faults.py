@@ -54,6 +54,9 @@ class Scene:
 
     def last(self, seconds: float) -> None: ...
 
+    def reconnects(self) -> bool:
+        return False
+
     def cut(self) -> str | None:
         return self.cuts
 

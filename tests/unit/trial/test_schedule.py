@@ -72,6 +72,9 @@ class Scene:
         assert self.faults is not None
         self.faults.last(seconds)
 
+    def reconnects(self) -> bool:
+        return False
+
     def cut(self) -> str | None:
         return "Cut."
 
@@ -124,6 +127,23 @@ def test_one_comes_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
         list(all_of_them.finish())
     assert order == ["kill", "purge"]
     assert [record.name for record in all_of_them.records] == ["broker-kill", "queue-purge"]
+
+
+def test_a_cut_waits_for_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A producer that connects again has none to cut; at the end nobody waits any longer."""
+    away = True
+    monkeypatch.setattr(Scene, "reconnects", lambda _: away)
+    with unrest(FaultPlan("connection-cut", at_s=0, times=2)) as all_of_them:
+        assert list(all_of_them.due(0.0, 0.0)) == []
+        away = False
+        list(all_of_them.due(0.0, 0.0))  # and the second one with it
+        assert [record.fired for record in all_of_them.records] == [True, True]
+    away = True
+    with unrest(FaultPlan("connection-cut", at_s=0)) as all_of_them:
+        list(all_of_them.due(0.0, 0.0))
+        assert all_of_them.records == []
+        list(all_of_them.finish())
+        assert len(all_of_them.records) == 1
 
 
 def test_nothing_lasts_longer_than_the_trial(monkeypatch: pytest.MonkeyPatch) -> None:
