@@ -235,7 +235,8 @@ def main() -> int:
     tally = Tally()
     with tempfile.TemporaryDirectory(prefix="leftovers-") as name:
         way = on_one_broker if given.url else on_private_nodes
-        way(given.times, random.Random(seed), Path(name), tally)
+        with contextlib.suppress(KeyboardInterrupt, SystemExit):  # what was found out is told
+            way(given.times, random.Random(seed), Path(name), tally)
     told: dict[str, Any] = {"seed": seed, **asdict(tally), "killed": dict(tally.killed)}
     print(json.dumps(told))
     return 1 if tally.left or tally.vhosts_kept else 0
