@@ -19,6 +19,7 @@ Rules
 from __future__ import annotations
 
 import contextlib
+import re
 import secrets
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +32,7 @@ from rabbitproof.broker.layout import Identity, Layout, Membership, State
 from rabbitproof.broker.management import Management
 from rabbitproof.broker.node import Node
 from rabbitproof.errors import ManagementError, NodeFailed, UsageError
+from rabbitproof.text import safe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -209,7 +211,7 @@ class Cluster:
             try:
                 with self._api(node) as api:
                     views = api.ask("nodes")
-                    queues = api.ask("queues")
+                    lacking_replicas = _incomplete(api, node.version)
             except ManagementError as error:
                 return f"Node {number} does not answer: {error}"
             seen = _by_name(views)
@@ -219,10 +221,8 @@ class Cluster:
                 return f"Node {number} sees node {lacking} down."
             if any(view.get("partitions") for view in seen.values()):
                 return f"Node {number} sees a partition."
-            for name, found in _by_name(queues).items():
-                lacking_replicas = _lacking(found)
-                if lacking_replicas:
-                    return f"The queue {name} {lacking_replicas}."
+            if lacking_replicas is not None:
+                return lacking_replicas
             if readiness.amqp_version(node.port, unnamed="?") is None:
                 return f"Node {number} does not answer AMQP."
         return None
@@ -348,6 +348,33 @@ def _by_name(answer: object) -> dict[str, dict[str, Any]]:
     if not isinstance(answer, list):
         return {}
     return {str(one.get("name")): one for one in answer if isinstance(one, dict)}
+
+
+def _incomplete(api: Management, version: str) -> str | None:
+    """Return which queue with replicas lacks what, as a sentence; None when none does.
+
+    On 4.3 the list of queues tells of replicas what was so more than 5 s ago, or only which nodes
+    run; but there each replica of a quorum queue can be asked. Older ones may not know that.
+    """
+    can_be_asked = [int(part) for part in re.findall(r"\d+", version)[:2]] >= [4, 3]
+    queues = api.ask("queues")
+    for found in queues if isinstance(queues, list) else ():
+        vhost, name = str(found.get("vhost")), str(found.get("name"))
+        replicas = None
+        if can_be_asked and found.get("type") == "quorum":
+            replicas = api.ask("queues", "quorum", vhost, name, "status")
+        lacks = _lacking(found) if replicas is None else _lacking_among(replicas)
+        if lacks:
+            return f"The queue {safe(name)} {lacks}."
+    return None
+
+
+def _lacking_among(replicas: Iterable[dict[str, Any]]) -> str | None:
+    """Return what a quorum queue lacks by what each of its replicas says of itself."""
+    states = {replica.get("Raft State") for replica in replicas}
+    if "leader" not in states:
+        return "has no leader"
+    return None if states <= {"leader", "follower"} else "lacks a replica"
 
 
 def _lacking(found: dict[str, Any]) -> str | None:
