@@ -82,6 +82,7 @@ SCENARIO: Final = Scenario(
         consume="during",
         audit="during",
         prefetch=500,
+        window=2_000,  # a full one of 20,000 takes 10 MB while the broker is silent
         heartbeat_s=2,
         confirm_timeout_s=3.0,
     ),
