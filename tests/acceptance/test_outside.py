@@ -42,9 +42,8 @@ def outside(*words: str) -> dict[str, Any]:
     return told
 
 
-@pytest.mark.parametrize(("kind", "seed"), [("classic", "7"), ("stream", "3")])
-def test_nothing_confirmed_is_missing_when_processes_are_killed(kind: str, seed: str) -> None:
-    told = outside("outside.kills", "--times", "4", "--kind", kind, "--seed", seed, "--light")
+def test_nothing_confirmed_is_missing_when_processes_are_killed() -> None:
+    told = outside("outside.kills", "--times", "4", "--kind", "classic", "--seed", "7", "--light")
     assert (told["kills"], told["missing"], told["sound"]) == (4, 0, True)
     assert told["confirmed"] >= 20_000
     (tally,) = told["kinds"]

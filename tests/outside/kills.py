@@ -325,7 +325,7 @@ class Run:
         assert self.producer is not None
         if self.producer.poll() == UNREACHABLE:
             self.produce()
-        elif self.producer.poll():
+        elif self.producer.poll() not in {None, 0, -signal.SIGKILL}:  # the last is our own doing
             raise RuntimeError(f"the producer ended by itself, with {self.producer.returncode}")
         for name, consumer in list(self.consumers.items()):
             if consumer.poll() == UNREACHABLE:
