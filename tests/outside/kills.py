@@ -350,7 +350,12 @@ class Run:
         _until(lambda: (book := self.look()) and book.acked, "the first confirm")
         # Up to 4.2 a broker that is killed now may forget what was just declared, see
         # docs/verdict.md, "What is not proven".
-        self.world.run("broker", "ctl", "eval", "catch mnesia:sync_log().")
+        self.world.run(
+            "broker",
+            "ctl",
+            "eval",
+            "catch mnesia:sync_log(), [catch dets:sync(T) || T <- dets:all()].",
+        )
         self.consume()
         self.consume()
         for _ in range(kills):
