@@ -48,9 +48,3 @@ def test_nothing_confirmed_is_missing_when_processes_are_killed() -> None:
     assert told["confirmed"] >= 20_000
     (tally,) = told["kinds"]
     assert tally["killed"]["broker"]
-
-
-def test_the_vhost_of_a_killed_trial_goes_with_the_next_one() -> None:
-    told = outside("outside.leftovers", "--times", "2", "--url", "--seed", "1")
-    assert (told["left"], told["vhosts_kept"]) == ([], [])
-    assert told["vhosts"]
