@@ -73,7 +73,7 @@ def test_random_faults_come_while_messages_are_sent(seed: int) -> None:
     plan = dice.drawn(scenario.find("random"), seed)
     over = 0.0
     for fault in plan.faults:
-        assert (fault.at_s or 0.0) >= over + 0.5
+        assert (fault.at_s or 0.0) >= over + 0.4  # moments are rounded
         over = (fault.at_s or 0.0) + fault.lasts_s + CATALOGUE[fault.name].takes_s
     assert plan.workload.count >= 40_000
     assert plan.workload.count / (plan.workload.rate or 0.0) >= over
@@ -106,11 +106,11 @@ def test_a_soak_has_faults_all_the_time(seed: int, minutes: float) -> None:
     moments = [fault.at_s or 0.0 for fault in plan.faults]
     assert moments[0] == 10.0
     last = plan.faults[-1]
-    assert moments[-1] + last.lasts_s + CATALOGUE[last.name].takes_s <= minutes * 60 - 9.9
+    assert moments[-1] + last.lasts_s + CATALOGUE[last.name].takes_s <= minutes * 60 - 9.8
     for before, after in zip(plan.faults, plan.faults[1:], strict=False):
         took = before.lasts_s + CATALOGUE[before.name].takes_s
         gap = (after.at_s or 0.0) - (before.at_s or 0.0) - took
-        assert 14.9 <= gap <= 40.1
+        assert 14.8 <= gap <= 40.2
     if len(plan.faults) >= 3:
         assert {fault.name for fault in plan.faults} == set(among)
     assert plan.workload.seconds == minutes * 60
