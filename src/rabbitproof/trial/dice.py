@@ -94,16 +94,18 @@ def soak(
     seconds = minutes * 60.0
     plans: list[FaultPlan] = []
     at, end = _SOAK_CALM_S, seconds - _SOAK_CALM_S
-    while at < end:
+    fitting = [name for name in among if at + sum(_longest(name)) <= end]
+    while fitting and at < end:
         # Each kind once before one comes again, in an order of its own each time.
-        for name in _shuffled(among, dice):
-            lasts, pick = _outage(name, dice), round(dice.random(), 4)
-            over = at + lasts + CATALOGUE[name].takes_s
-            if over <= end:  # another one may still fit
-                plans.append(FaultPlan(name, at_s=round(at, 1), lasts_s=lasts, pick=pick))
-                at = over + _between(_SOAK_GAP_S, dice)
-        if not any(at + sum(_whole(name)) <= end for name in among):
-            break
+        for name in _shuffled(fitting, dice):
+            plan = FaultPlan(
+                name, at_s=round(at, 1), lasts_s=_outage(name, dice), pick=round(dice.random(), 4)
+            )
+            over = at + _takes(plan)
+            at = over + _between(_SOAK_GAP_S, dice)
+            if over > end:
+                break
+            plans.append(plan)
     if not plans:
         raise UsageError("--minutes is too short for a single fault; give half a minute at least.")
     work: Workload = replace(like.workload, count=MAX_NUMBER, seconds=seconds, rate=rate)
@@ -141,7 +143,7 @@ def _takes(plan: FaultPlan) -> float:
     return plan.lasts_s + CATALOGUE[plan.name].takes_s
 
 
-def _whole(name: str) -> tuple[float, float]:
+def _longest(name: str) -> tuple[float, float]:
     """Return for how long a fault lasts at most, and what it takes beside that."""
     kind = CATALOGUE[name]
     return kind.lasts[1], kind.takes_s

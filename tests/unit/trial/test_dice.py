@@ -6,7 +6,7 @@ import random
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rabbitproof.errors import UsageError
@@ -68,12 +68,13 @@ def test_random_faults_are_different_and_one_after_the_other(seed: int, faults: 
 
 
 @given(seed=SEEDS)
+@example(seed=320)
 def test_random_faults_come_while_messages_are_sent(seed: int) -> None:
     """One begins when the one before it is over, and the messages last as long as all of them."""
     plan = dice.drawn(scenario.find("random"), seed)
     over = 0.0
     for fault in plan.faults:
-        assert (fault.at_s or 0.0) >= over + 0.4  # moments are rounded
+        assert round((fault.at_s or 0.0) - over, 6) >= 0.5
         over = (fault.at_s or 0.0) + fault.lasts_s + CATALOGUE[fault.name].takes_s
     assert plan.workload.count >= 40_000
     assert plan.workload.count / (plan.workload.rate or 0.0) >= over
@@ -97,6 +98,7 @@ def test_a_plan_is_the_same_for_ever() -> None:
 
 
 @given(seed=SEEDS, minutes=st.floats(0.5, 240))
+@example(seed=749, minutes=1.5)
 def test_a_soak_has_faults_all_the_time(seed: int, minutes: float) -> None:
     """In order, with time between them to recover, and calm at both ends."""
     like = scenario.find("random")
@@ -106,11 +108,11 @@ def test_a_soak_has_faults_all_the_time(seed: int, minutes: float) -> None:
     moments = [fault.at_s or 0.0 for fault in plan.faults]
     assert moments[0] == 10.0
     last = plan.faults[-1]
-    assert moments[-1] + last.lasts_s + CATALOGUE[last.name].takes_s <= minutes * 60 - 9.8
+    assert moments[-1] + last.lasts_s + CATALOGUE[last.name].takes_s <= minutes * 60 - 9.9
     for before, after in zip(plan.faults, plan.faults[1:], strict=False):
         took = before.lasts_s + CATALOGUE[before.name].takes_s
         gap = (after.at_s or 0.0) - (before.at_s or 0.0) - took
-        assert 14.8 <= gap <= 40.2
+        assert 14.9 <= gap <= 40.1
     if len(plan.faults) >= 3:
         assert {fault.name for fault in plan.faults} == set(among)
     assert plan.workload.seconds == minutes * 60
