@@ -26,6 +26,7 @@ import socket
 import struct
 import sys
 import threading
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, Self, TypeVar
 
@@ -78,7 +79,7 @@ class End:
 E = TypeVar("E", bound=End)
 
 
-class Pump(Generic[E]):
+class Pump(ABC, Generic[E]):
     """Carries bytes; what goes on and what does not is up to the subclass."""
 
     def __init__(self, kind: type[E]) -> None:
@@ -89,13 +90,13 @@ class Pump(Generic[E]):
 
     # --- what a subclass says ---
 
+    @abstractmethod
     def obey(self, order: dict[str, Any]) -> dict[str, Any]:
         """Do as an order says and return the answer to it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def came(self, end: E) -> None:
         """Deal with a new caller: ``connect_on``, ``close`` or nothing yet."""
-        raise NotImplementedError
 
     def room(self, end: E) -> int:
         """Return how many bytes may be read from this socket now."""
