@@ -110,7 +110,7 @@ def _look(
     """Ask the queue itself for what it holds; its unacknowledged messages only the API knows."""
     channel = connection.open_channel()
     try:
-        seen = wiring.look(connection, channel, name)
+        seen = wiring.look_again(connection, channel, name)
     except NotFound:
         return Item("queue", name, found=False)
     except ChannelClosed:  # exclusive, or not for this login: what deleting it says will do

@@ -306,14 +306,14 @@ class Consumer:
         found = wiring.look(connection, look, queue)
         self.shared = self.shared or (found.consumer_count or 0) > 1
         connection.call(self._channel, commands.Channel.Close(200, "done", 0, 0))
-        found = wiring.look(connection, look, queue)
+        found = wiring.look_again(connection, look, queue)
         self.left = int(found.message_count or 0)
         second = None
         if not interrupted and self._owing and self.recorder.doubts(queue):
             yield Note(f"Asking the Management API as well what is left in '{safe(queue)}'.")
             second = self.recorder.second_count(connection, queue)
             # A quorum queue goes on counting a consumer for a moment after its channel closed.
-            found = wiring.look(connection, look, queue)
+            found = wiring.look_again(connection, look, queue)
             self.left = int(found.message_count or 0)
         self.recorder.end(
             asdict(self.summary()),
@@ -356,10 +356,10 @@ class Consumer:
         connection = self._connection = within(self.connect, _GOODBYE_S)
         channel = connection.open_channel()
         deadline = time.monotonic() + _GONE_S
-        found = wiring.look(connection, channel, self.task.queue)
+        found = wiring.look_again(connection, channel, self.task.queue)
         while found.consumer_count and time.monotonic() < deadline:
             connection.wait(_SILENCE_S / 10)
-            found = wiring.look(connection, channel, self.task.queue)
+            found = wiring.look_again(connection, channel, self.task.queue)
         self.left = int(found.message_count or 0)
         self.recorder.end(
             asdict(self.summary()),
@@ -446,8 +446,8 @@ class Consumer:
             return not self._open.look_ahead(_SILENCE_S)
         # The broker handles one channel in order: what it had sent us from this queue before it
         # counted has arrived before the count.
-        found = wiring.look(self._open, self._channel, self.task.queue)
-        return not found.message_count and not self._open.look_ahead(0)
+        count = wiring.message_count(self._open, self._channel, self.task.queue)
+        return not count and not self._open.look_ahead(0)
 
     def _patience(self) -> float:
         """Return for how long, in seconds, nothing has to be done; 0 when idle for too long."""

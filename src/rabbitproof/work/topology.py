@@ -216,22 +216,33 @@ def look(connection: Connection, channel: int, name: str) -> Any:
 
 def message_count(connection: Connection, channel: int, name: str) -> int:
     """Return how many messages are ready in a queue. A 0 that may be no answer is asked again."""
+    return int(look_again(connection, channel, name).message_count or 0)
+
+
+def look_again(connection: Connection, channel: int, name: str) -> Any:
+    """Return what ``look`` does; a 0 that may be no answer is asked again, for 5 s at most."""
     deadline = time.monotonic() + _BUSY_S
     while True:
-        count = sure_count(connection, channel, name)
-        if count is not None or time.monotonic() >= deadline:
-            return count or 0
+        found, sure = _look_once(connection, channel, name)
+        if sure or time.monotonic() >= deadline:
+            return found
 
 
 def sure_count(connection: Connection, channel: int, name: str) -> int | None:
-    """Ask how many messages are ready in a queue; None when the queue did not answer.
+    """Ask once how many messages are ready in a queue; None when the queue did not answer."""
+    found, sure = _look_once(connection, channel, name)
+    return int(found.message_count or 0) if sure else None
+
+
+def _look_once(connection: Connection, channel: int, name: str) -> tuple[Any, bool]:
+    """Return the broker's answer, and whether its count is one.
 
     For a quorum queue that is busy for a quarter of a second RabbitMQ answers 0
     (``rabbit_quorum_queue:stat``), so a 0 that took as long may be no answer.
     """
     asked = time.monotonic()
-    count = int(look(connection, channel, name).message_count or 0)
-    return count if count or time.monotonic() - asked < _UNANSWERED_S else None
+    found = look(connection, channel, name)
+    return found, bool(found.message_count) or time.monotonic() - asked < _UNANSWERED_S
 
 
 def ready_count(connection: Connection, name: str) -> int | None:
@@ -272,7 +283,7 @@ def end_count(connection: Connection, queue: Queue, expected: int) -> tuple[int 
     """
     channel = connection.open_channel()
     try:
-        found = look(connection, channel, queue.name)
+        found = look_again(connection, channel, queue.name)
         count, consumers = int(found.message_count or 0), int(found.consumer_count or 0)
         if queue.kind == "stream" or (queue.kind == "quorum" and not consumers):
             count = settled_count(connection, channel, queue, expected)

@@ -388,7 +388,7 @@ class Receiver:
             look = connection.open_channel()
             connection.call(self._channel, commands.Channel.Close(200, "done", 0, 0))
             # Only now is all that nobody answered in the queue again, and counted.
-            found = wiring.look(connection, look, self.task.queue)
+            found = wiring.look_again(connection, look, self.task.queue)
             queue = self.task.queue
             self.recorder.end(
                 asdict(self.summary()),

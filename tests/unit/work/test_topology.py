@@ -267,6 +267,35 @@ def test_a_count_that_stands_still_is_taken_as_it_is(monkeypatch: pytest.MonkeyP
     assert next(clock) >= topology.STREAM_SETTLE_S
 
 
+def slow_zeros(monkeypatch: pytest.MonkeyPatch, *seconds: float) -> Any:
+    """Return a broker whose first answers are 0 and take so long, and whose next is 7 at once."""
+    now = [0.0]
+    takes = iter([*seconds, 0.0])
+    values = iter([*(0 for _ in seconds), 7])
+
+    class Slow(Broker):
+        def call(self, _channel: int, _method: Any) -> Any:
+            now[0] += next(takes)
+            return SimpleNamespace(message_count=next(values), consumer_count=2)
+
+    monkeypatch.setattr(topology.time, "monotonic", lambda: now[0])
+    return Slow()
+
+
+def test_a_zero_that_took_long_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quorum queue that is busy for 250 ms is answered for with 0."""
+    assert topology.look_again(slow_zeros(monkeypatch, 0.25, 0.25), 1, "q").message_count == 7
+    assert topology.message_count(slow_zeros(monkeypatch, 0.25), 1, "q") == 7
+    assert topology.sure_count(slow_zeros(monkeypatch, 0.25), 1, "q") is None
+
+
+def test_a_zero_at_once_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And one that is slow for ever is taken in the end."""
+    assert topology.message_count(slow_zeros(monkeypatch, 0.01), 1, "q") == 0
+    assert topology.sure_count(slow_zeros(monkeypatch, 0.01), 1, "q") == 0
+    assert topology.message_count(slow_zeros(monkeypatch, *[1.0] * 9), 1, "q") == 0
+
+
 def test_a_queue_that_is_not_there_has_no_count() -> None:
     """None, on a channel of its own."""
     gone = NotFound("gone", code=404, reply="gone")
