@@ -8,8 +8,9 @@ from unittest.mock import Mock
 
 import pytest
 
-from rabbitproof.errors import BrokerUnreachable, UsageError
+from rabbitproof.errors import BrokerUnreachable, Overdue, UsageError
 from rabbitproof.trial import faults, scenario
+from rabbitproof.trial.breaking.waiting import until
 from rabbitproof.trial.kinds import CATALOGUE
 from rabbitproof.trial.place import Place
 from rabbitproof.trial.plan import FaultPlan
@@ -65,6 +66,21 @@ class Scene:
 
     def kill_producer(self, _pick: float | None) -> str | None:
         return None
+
+
+def test_what_was_waited_for_is_returned() -> None:
+    """The first true answer; each look before it costs a wait."""
+    answers, waits = iter([None, 0, 3]), []
+    scene = Scene()
+    scene.last = waits.append  # type: ignore[method-assign]
+    assert until(scene, lambda: next(answers), 5, "Nothing came.", every_s=0.2) == 3
+    assert waits == [0.2, 0.2]
+
+
+def test_what_never_comes_is_overdue() -> None:
+    """With the sentence that says what, and for how long it was waited for."""
+    with pytest.raises(Overdue, match=r"Nothing came\. This was waited for 0 s\."):
+        until(Scene(), lambda: None, 0, "Nothing came.")
 
 
 def fired(name: str, scene: Scene) -> FaultRecord:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Final
 
 from rabbitproof.broker import readiness
 from rabbitproof.broker.layout import DISK_LIMIT
-from rabbitproof.errors import Overdue, UsageError
+from rabbitproof.errors import UsageError
 from rabbitproof.text import safe
+from rabbitproof.trial.breaking.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 
 _ALARM_S: Final = 20.0
 """Within which an alarm is raised, or over, and the clients have been told."""
-_LOOK_S: Final = 0.05
+_ANSWERS_S: Final = 20.0
+"""Within which a broker that stood still answers again."""
 _HARDLY_ANY: Final = "0.000001"
 """Share of the memory that any broker exceeds."""
 _TOO_MUCH: Final = str(10**18)
@@ -31,11 +33,20 @@ _TOO_MUCH: Final = str(10**18)
 
 
 def _kill(plan: FaultPlan, scene: Scene) -> str | None:
+    return _ended(plan, scene, lambda node: node.kill(), "was gone after SIGKILL")
+
+
+def _restart(plan: FaultPlan, scene: Scene) -> str | None:
+    return _ended(plan, scene, lambda node: node.shut_down(), "ended in good order")
+
+
+def _ended(plan: FaultPlan, scene: Scene, end: Callable[[Node], None], what: str) -> str | None:
+    """End the broker, leave it so for as long as is planned, and start it again."""
     node = _node(scene)
     before = node.pid
     if before is None:
         return None
-    node.kill()
+    end(node)
     gone = node.pid is None
     began = time.monotonic()
     scene.last(plan.lasts_s)
@@ -43,24 +54,7 @@ def _kill(plan: FaultPlan, scene: Scene) -> str | None:
     if not gone or node.pid in {None, before}:
         return None
     return (
-        f"The broker's process {before} was gone after SIGKILL; process {node.pid} answered "
-        f"{time.monotonic() - began:.1f} s later."
-    )
-
-
-def _restart(plan: FaultPlan, scene: Scene) -> str | None:
-    node = _node(scene)
-    before = node.pid
-    if before is None:
-        return None
-    node.shut_down()
-    began = time.monotonic()
-    scene.last(plan.lasts_s)
-    node.start_again()
-    if node.pid in {None, before}:
-        return None
-    return (
-        f"The broker's process {before} ended in good order; process {node.pid} answered "
+        f"The broker's process {before} {what}; process {node.pid} answered "
         f"{time.monotonic() - began:.1f} s later."
     )
 
@@ -79,9 +73,10 @@ def _pause(plan: FaultPlan, scene: Scene) -> str | None:
     lasted = time.monotonic() - began
     if not silent:
         return None
-    _until(
+    until(
         scene,
-        lambda: readiness.amqp_version(node.port, unnamed="?") is not None,
+        lambda: readiness.amqp_version(node.port, unnamed="?"),
+        _ANSWERS_S,
         "The broker did not answer any more after its pause.",
     )
     return (
@@ -120,26 +115,28 @@ def _alarm(
     node = _node(scene)
     node.ctl(*raise_it)
     try:
-        _until(scene, lambda: scene.blocked() is not None, "No publisher was told to wait.")
+        until(
+            scene,
+            lambda: scene.blocked() is not None,
+            _ALARM_S,
+            "No publisher was told to wait.",
+        )
         began, reason = time.monotonic(), scene.blocked() or ""
         in_flight = scene.in_flight() or 0
         scene.last(plan.lasts_s)
         lasted = time.monotonic() - began
     finally:
         node.ctl(*end_it)
-    _until(scene, lambda: scene.blocked() is None, "The publishers were not released.")
+    until(
+        scene,
+        lambda: scene.blocked() is None,
+        _ALARM_S,
+        "The publishers were not released.",
+    )
     return (
         f"The broker told the publishers to wait ('{safe(reason, 80)}') and kept them for "
         f"{lasted:.1f} s, with {in_flight:,} publishes unanswered; then it let them go on."
     )
-
-
-def _until(scene: Scene, reached: Callable[[], bool], otherwise: str) -> None:
-    until = time.monotonic() + _ALARM_S
-    while not reached():
-        if time.monotonic() > until:
-            raise Overdue(f"{otherwise} This was waited for {_ALARM_S:.0f} s.")
-        scene.last(_LOOK_S)
 
 
 def _node(scene: Scene) -> Node:

@@ -7,10 +7,10 @@ says that the broker is theirs (``faults.refusal``).
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Final
 
 from rabbitproof.errors import Overdue
+from rabbitproof.trial.breaking.waiting import until
 
 if TYPE_CHECKING:
     from rabbitproof.broker.management import Management
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 _PARTICIPANTS: Final = ("RabbitMQ Producer", "RabbitMQ Consumer")
 _REASON: Final = "rabbitproof closes it on purpose"
-_CLOSED_S: Final = 15.0
-"""Within which the broker has closed all of them; it lists a new connection up to 5 s later."""
-_LOOK_S: Final = 0.2
+_LISTED_S: Final = 15.0
+"""Within which the broker lists what is open and no more; a new connection appears after up to
+5 s."""
+_ASK_S: Final = 0.2
 
 
 def _consumer_kill(plan: FaultPlan, scene: Scene) -> str | None:
@@ -43,20 +44,23 @@ def _connection_close(_: FaultPlan, scene: Scene) -> str | None:
             "The run has no vhost of its own here, so its connections can't be told from those of "
             "others; give the login the right to create vhosts."
         )
-    closed: set[str] = set()
-    until = time.monotonic() + _CLOSED_S
+    vhost = scene.place.vhost
     with scene.place.open_api() as api:
-        found = _participants(api, scene.place.vhost)
-        while not found and time.monotonic() < until:
-            scene.last(_LOOK_S)
-            found = _participants(api, scene.place.vhost)
-        for name in found:
-            if api.close_connection(name, _REASON):
-                closed.add(name)
-        while closed & set(_participants(api, scene.place.vhost)):
-            if time.monotonic() > until:
-                raise Overdue(f"The broker still lists them {_CLOSED_S:.0f} s after it was asked.")
-            scene.last(_LOOK_S)
+        found = until(
+            scene,
+            lambda: _participants(api, vhost),
+            _LISTED_S,
+            "The broker lists no participant.",
+            every_s=_ASK_S,
+        )
+        closed = {name for name in found if api.close_connection(name, _REASON)}
+        until(
+            scene,
+            lambda: not closed & set(_participants(api, vhost)),
+            _LISTED_S,
+            "The broker still lists what it was asked to close.",
+            every_s=_ASK_S,
+        )
     if not closed:
         return None
     count = f"{len(closed)} connection{'s were' if len(closed) > 1 else ' was'}"
@@ -68,8 +72,7 @@ def _participants(api: Management, vhost: str) -> list[str]:
     return [
         one.name
         for one in api.connections()
-        if one.vhost == vhost
-        and one.client_name.startswith(("RabbitMQ Producer", "RabbitMQ Consumer"))
+        if one.vhost == vhost and one.client_name.startswith(_PARTICIPANTS)
     ]
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from rabbitproof.broker import readiness
 from rabbitproof.errors import NodeFailed, Overdue, UsageError
+from rabbitproof.trial.breaking.waiting import until
 
 if TYPE_CHECKING:
     from rabbitproof.broker.cluster import Cluster
@@ -22,7 +23,6 @@ _ELECTED_S: Final = 30.0
 """Within which another node leads; RabbitMQ's election takes a second or two."""
 _BY_ITSELF_S: Final = 15.0
 """Within which a cluster that heals by itself has healed."""
-_LOOK_S: Final = 0.1
 
 
 def _leader_kill(plan: FaultPlan, scene: Scene) -> str | None:
@@ -32,7 +32,12 @@ def _leader_kill(plan: FaultPlan, scene: Scene) -> str | None:
         raise Overdue(f"Nobody leads {plan.queue} at this moment.")
     began = time.monotonic()
     _kill(cluster, leader)
-    after = _elected(scene, cluster, name, leader)
+    after = until(
+        scene,
+        lambda: cluster.leader(scene.place.vhost, name, besides=leader),
+        _ELECTED_S,
+        "No other node led the queue.",
+    )
     elected = time.monotonic() - began
     scene.last(plan.lasts_s)
     back = _bring_back(cluster, leader)
@@ -146,16 +151,6 @@ def _heal(cluster: Cluster, number: int) -> str:
             f"{time.monotonic() - began - _BY_ITSELF_S:.1f} s after that."
         )
     return f"the cluster was whole again {time.monotonic() - began:.1f} s after that."
-
-
-def _elected(scene: Scene, cluster: Cluster, queue: str, gone: int) -> int:
-    """Wait until another node leads; return its number."""
-    until = time.monotonic() + _ELECTED_S
-    while (found := cluster.leader(scene.place.vhost, queue, besides=gone)) is None:
-        if time.monotonic() > until:
-            raise Overdue(f"No other node led the queue within {_ELECTED_S:.0f} s.")
-        scene.last(_LOOK_S)
-    return found
 
 
 def _victim(plan: FaultPlan, scene: Scene, cluster: Cluster) -> int:
