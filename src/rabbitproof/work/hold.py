@@ -42,6 +42,8 @@ _MOST_HELD: Final = 65_535
 STREAM_PREFETCH: Final = 5_000
 _SILENCE_S: Final = 0.5
 """How long it has to be silent before that counts as the end."""
+_LATE_S: Final = 3.0
+"""How long it has to be when less came than was there, and the queue may be a quorum queue."""
 _LOOK_S: Final = 0.05
 """Between two looks at a count."""
 _LAGS_S: Final = 2.0
@@ -51,6 +53,10 @@ _SETTLED_S: Final = 3.0
 _PATIENCE_S: Final = 60.0
 """For a queue that does not answer, or gives nothing though it has something."""
 _TICK_S: Final = 0.25
+_CLOSING_COUNTS: Final = (4, 0)
+"""The release from which a quorum queue may count a closed channel as a failed delivery, and a
+nack not. Before, it counts both alike; but it writes each message that is nacked to its log once
+more, and takes a closed channel's back as they are: 300,000 in 0.3 s instead of 11 (3.10)."""
 _GATHER_BYTES: Final = 64 * 1024
 _GATHER_FROM: Final = 200
 """As for consumers (``consume``): worth it for a prefetch of this and more."""
@@ -137,7 +143,7 @@ class Held:
                 elif tags[self._current] >= full and (end is None or count < end):
                     full = self._subscribe(None if end is None else end - count)
             elif not follow and now - silent_since >= _SILENCE_S:
-                if self._nothing_left(none_yet=not count):
+                if self._nothing_left(now - silent_since, none_yet=not count):
                     return
                 if now - silent_since >= _PATIENCE_S:
                     raise Overdue(
@@ -169,13 +175,14 @@ class Held:
         for channel in self._channels:  # first all: or messages would come to another one of us
             self.connection.call(channel, commands.Basic.Cancel(_TAG))
         before = None if self._classic else self._ask()
+        if self._classic or wiring.release(self.connection) >= _CLOSING_COUNTS:
+            for channel in channels:
+                # Tag 0: all that is not acknowledged yet.
+                self.connection.tell(channel, commands.Basic.Nack(0, multiple=True, requeue=True))
+                # Asked on the same channel, a classic queue answers when it has done it: who
+                # counts afterwards counts all of them.
+                wiring.message_count(self.connection, channel, self.queue)
         for channel in channels:
-            # Tag 0: all that is not acknowledged yet. Closing alone would give it back as well,
-            # but quorum queues of RabbitMQ 4.3 count that as a failed delivery.
-            self.connection.tell(channel, commands.Basic.Nack(0, multiple=True, requeue=True))
-            # Asked on the same channel, a classic queue answers when it has done it: who counts
-            # afterwards counts all of them.
-            wiring.message_count(self.connection, channel, self.queue)
             self.connection.call(channel, methods.CLOSE)
         self._channels.clear()
         if not self._classic:
@@ -259,14 +266,17 @@ class Held:
         tag = self._channels[self._current]
         self.connection.tell(self._current, commands.Basic.Ack(tag, multiple=True))
 
-    def _nothing_left(self, *, none_yet: bool) -> bool:
+    def _nothing_left(self, silent_s: float, *, none_yet: bool) -> bool:
         """Say whether the queue, asked by itself, has nothing more for us.
 
         A stream ends with its last message, not with a silence: only from a time on that is after
-        its last one nothing comes at all.
+        its last one nothing comes at all. A quorum queue no longer counts what it is still reading
+        from its log for us, so its 0 is believed only after a longer silence.
         """
         if self.stream:
             return none_yet and not isinstance(self._offset, int | str)
+        if not self._classic and silent_s < _LATE_S:
+            return False
         return self._ask() == 0 and not self.connection.look_ahead(0)
 
     def _begins_after(self, last: int) -> bool:
