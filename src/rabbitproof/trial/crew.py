@@ -143,6 +143,9 @@ class Crew:
         }
         if process.stdin is None or process.stdout is None:
             raise AssertionError("both were asked for")
+        if self.temporary:
+            # Not before there is a process that removes it when we are killed.
+            self.ledgers.mkdir(mode=0o700, exist_ok=True)
         process.stdin.write(json.dumps(order).encode() + b"\n")
         process.stdin.flush()
         self._selector.register(process.stdout, selectors.EVENT_READ, member)

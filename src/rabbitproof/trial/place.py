@@ -7,6 +7,8 @@ carry the run's name. It removes what it made and touches nothing else.
 
 from __future__ import annotations
 
+import secrets
+import shutil
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -102,10 +104,17 @@ class Place:
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        """Give a folder that is gone afterwards; on a node of ours also if we are killed."""
-        inside = None if self.node is None else self.node.directory
-        with tempfile.TemporaryDirectory(prefix="rabbitproof-", dir=inside) as folder:
-            yield Path(folder)
+        """Give the path of a folder that is gone afterwards, also if we are killed.
+
+        It is not made yet: on somebody's broker nobody would remove it before there is a
+        participant that sees us go (``crew``).
+        """
+        inside = Path(tempfile.gettempdir()) if self.node is None else self.node.directory
+        folder = inside / f"rabbitproof-{secrets.token_hex(8)}"
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def queue_count(self, queue: str) -> int | None:
         """Ask the Management API for a queue's messages; None when it does not know."""
