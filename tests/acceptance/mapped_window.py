@@ -25,14 +25,14 @@ class MappedWindow(window.Window):
     def _map(self) -> None:
         tree = self.table.tree
         box = tree.bbox("r0")
-        placed = all(button.winfo_viewable() for button in self.buttons.values())
+        placed = all(button.winfo_viewable() for button in self.layout.buttons.values())
         if not box or not placed or not self.table.listing.numbers:
             self.root.after(100, self._map)
             return
         places = {
             key: (each.winfo_rootx() + each.winfo_width() // 2,
                   each.winfo_rooty() + each.winfo_height() // 2)
-            for key, each in self.buttons.items()
+            for key, each in self.layout.buttons.items()
         }  # fmt: skip
         first = (tree.winfo_rootx() + 60, tree.winfo_rooty() + box[1] + box[3] // 2)
         drawn = Path(sys.argv[1]).with_suffix(".part")

@@ -40,7 +40,7 @@ PLACES = {
     "subprocess": {"broker/", "trial/"},
     "tkinter": {
         "view/table.py",
-        *(f"view/window{one}.py" for one in ("", "_keys", "_look", "_parts")),
+        *(f"view/window{one}.py" for one in ("", "_keys", "_layout", "_look", "_parts")),
     },
     "sv_ttk": {"view/window_look.py"},
     "httpx": {"broker/management.py"},

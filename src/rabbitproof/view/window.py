@@ -4,8 +4,8 @@ What is received and kept is behind two values that are passed in, an ``Inbox`` 
 tick, 25 times a second, looks whether something changed and draws it, ten times a second at most;
 what takes longer (a filter, a search, a file) is done in slices of a tick, so that no key and no
 click waits for it. Its parts: ``table``, and with a name that begins with ``window_``, the rest of
-what is seen (``parts``), its colours and sizes (``look``), its keys, its filter (``search``) and
-what it saves (``files``).
+what is seen (``parts``), where it stands (``layout``), its colours and sizes (``look``), its keys,
+its filter (``search``) and what it saves (``files``).
 
 Rules: the receiving thread and this one share one interpreter, so each call to Tcl may have to wait
 for the other: few calls, each with much in it. What comes from a message went through ``messages``,
@@ -19,7 +19,7 @@ import sys
 import time
 import tkinter as tk
 from pathlib import Path
-from tkinter import filedialog, ttk
+from tkinter import filedialog
 from typing import TYPE_CHECKING, Any, Final
 
 from rabbitproof.errors import WindowUnavailable
@@ -28,12 +28,12 @@ from rabbitproof.view import messages as words
 from rabbitproof.view import window_files, window_keys
 from rabbitproof.view.listing import Rates
 from rabbitproof.view.table import Table
+from rabbitproof.view.window_layout import Button, Layout, size
 from rabbitproof.view.window_look import Look
-from rabbitproof.view.window_parts import Head, Reader, flow
 from rabbitproof.view.window_search import Search
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Iterator
 
     from rabbitproof.received import Control, Inbox, Verb
     from rabbitproof.view.window_look import Theme
@@ -106,10 +106,19 @@ class Window:
         root.title(self._heading)
         root.report_callback_exception = self._failed
         root.protocol("WM_DELETE_WINDOW", self.close)
-        self._build(safe(queue, 80), bound)
+        self.layout = Layout(
+            root,
+            self._look,
+            self._buttons(),
+            lambda parent: Table(parent, inbox, self._touched),
+            queue=safe(queue, 80),
+            bound=bound,
+        )
+        self.layout.pack(fill="both", expand=True)
+        self.table = self.layout.table
         window_keys.bind(self)
         self._dress()
-        self._place()
+        size(root, self._look)
 
     # --- life ---
 
@@ -137,87 +146,25 @@ class Window:
         self._failure = error.with_traceback(trace)
         self.root.quit()
 
-    # --- building ---
-
-    def _build(self, queue: str, bound: str) -> None:
-        look = self._look
-        outer = ttk.Frame(self.root, padding=look.pixels(12))
-        outer.pack(fill="both", expand=True)
-        outer.columnconfigure(0, weight=1)
-        outer.rowconfigure(3, weight=1)
-        self._head = Head(outer, look, queue)
-        self._head.grid(row=0, column=0, sticky="ew")
-        buttons = ttk.Frame(outer)
-        buttons.grid(row=1, column=0, sticky="ew", pady=4)
-        self.buttons = self._make_buttons(buttons)
-        flow(buttons, list(self.buttons.values()), look.pixels(6))
-
-        search = ttk.Frame(outer)
-        search.grid(row=2, column=0, sticky="ew", pady=(4, 8))
-        self._listed = look.quiet_label(search, "")
-        self._listed.pack(side="right")
-        ttk.Label(search, text="Filter ^F").pack(side="left")
-        self.filter = ttk.Entry(search)
-        self.filter.pack(side="left", fill="x", expand=True, padx=(6, 12))
-        ttk.Label(search, text="Find ^G").pack(side="left")
-        self.sought = ttk.Entry(search, width=18)
-        self.sought.pack(side="left", padx=(6, 12))
-
-        panes = ttk.PanedWindow(outer, orient="vertical")
-        panes.grid(row=3, column=0, sticky="nsew")
-        self.table = Table(panes, self._inbox, self._touched)
-        panes.add(self.table, weight=3)
-        below = ttk.PanedWindow(panes, orient="horizontal")
-        self.detail, self.body = Reader(below, look), Reader(below, look)
-        below.add(self.detail, weight=2)
-        below.add(self.body, weight=3)
-        panes.add(below, weight=3)
-
-        foot = ttk.Frame(outer)
-        foot.grid(row=4, column=0, sticky="ew", pady=(6, 0))
-        self._note = look.quiet_label(foot, "")
-        self._note.pack(side="left", fill="x", expand=True, padx=(0, look.pixels(18)))
-        look.quiet_label(foot, bound).pack(side="right")
-
-    def _make_buttons(self, parent: ttk.Frame) -> dict[str, ttk.Button]:
-        made: dict[str, ttk.Button] = {}
-
-        def button(
-            key: str, text: str, command: Callable[[], None], style: str = "TButton"
-        ) -> None:
-            made[key] = ttk.Button(parent, text=text, command=command, style=style)
-
-        button("pause", "Pause  P", self.pause)
+    def _buttons(self) -> Iterator[Button]:
+        yield Button("pause", "Pause  P", self.pause)
         if self._by_hand:
-            button("ack", "Ack  A", lambda: self.answer("ack"), "Accent.TButton")
-            button("requeue", "Requeue  R", lambda: self.answer("requeue"))
-            button("reject", "Reject  X", lambda: self.answer("reject"))
-        button("newest", "Newest  End", self._to_newest)
-        button("clear", "Clear  ^L", self.clear)
-        button("copy", "Copy  ^C", self.copy)
-        button("save", "Save  ^S", self.save)
-        button("all", "Save all  ^⇧S", lambda: self.save(everything=True))
-        button("theme", "Dark  ^T", self.switch_theme)
-        button("help", "Keys  F1", self.help)
-        return made
+            yield Button("ack", "Ack  A", lambda: self.answer("ack"), "Accent.TButton")
+            yield Button("requeue", "Requeue  R", lambda: self.answer("requeue"))
+            yield Button("reject", "Reject  X", lambda: self.answer("reject"))
+        yield Button("newest", "Newest  End", self._to_newest)
+        yield Button("clear", "Clear  ^L", self.clear)
+        yield Button("copy", "Copy  ^C", self.copy)
+        yield Button("save", "Save  ^S", self.save)
+        yield Button("all", "Save all  ^⇧S", lambda: self.save(everything=True))
+        yield Button("theme", "Dark  ^T", self.switch_theme)
+        yield Button("help", "Keys  F1", self.help)
 
     def _dress(self) -> None:
         """Put on the theme, its colours and the size of the fonts."""
-        look = self._look
-        look.put_on()
-        for part in (self._head, self.detail, self.body):
-            part.dress()
-        self.buttons["theme"].configure(text="Light  ^T" if look.theme == "dark" else "Dark  ^T")
-        self.table.dress(look.body, look.colours)
+        self._look.put_on()
+        self.layout.dress()
         self._dirty, self._labelled = True, 0.0
-
-    def _place(self) -> None:
-        """Give the window its size: what the screen has room for."""
-        root, look = self.root, self._look
-        width = min(look.pixels(1180), root.winfo_screenwidth() - 40)
-        height = min(look.pixels(800), root.winfo_screenheight() - 80)
-        root.geometry(f"{width}x{height}")
-        root.minsize(min(width, look.pixels(640)), min(height, look.pixels(560)))
 
     # --- the tick ---
 
@@ -279,8 +226,8 @@ class Window:
             key is not None and self._shown_message is not None and key[0] == self._shown_message[0]
         )
         self._shown_message = key
-        self.detail.write(() if message is None else words.detail(message), keep=same)
-        self.body.write(() if message is None else words.body(message), keep=same)
+        self.layout.detail.write(() if message is None else words.detail(message), keep=same)
+        self.layout.body.write(() if message is None else words.body(message), keep=same)
 
     def _label(self, now: float) -> None:
         self._labelled = now
@@ -288,14 +235,14 @@ class Window:
         # What stands in the table is the truth of this moment; the counts come four times a second.
         self._rates.add(counts.received, now)
         waiting = max(0, counts.received - self._newest) if self._paused else None
-        self._head.show(control.link, counts, self._rates, now, waiting)
+        self.layout.head.show(control.link, counts, self._rates, now, waiting)
         self._say_once("title", f"{self._heading} ({self._newest:,})", self.root.title)
         while control.notes:
             self.say(control.notes.popleft())
         total = len(self.table.listing.numbers)
         chosen = len(self.table.listing.selected)
         listed = f"{total:,} listed" + (f", {chosen:,} selected" if chosen else "")
-        self._say_once("listed", listed, lambda text: self._listed.configure(text=text))
+        self._say_once("listed", listed, lambda text: self.layout.listed.configure(text=text))
 
     def _say_once(self, what: str, text: str, say: Callable[[str], Any]) -> None:
         if self._said.get(what) != text:
@@ -304,13 +251,13 @@ class Window:
 
     def say(self, text: str) -> None:
         """Show a note at the bottom."""
-        self._note.configure(text=safe(text, 300))
+        self.layout.note.configure(text=safe(text, 300))
 
     # --- filter and search ---
 
     def filter_changed(self) -> None:
         """Apply what now stands in the filter."""
-        query = self.filter.get().strip()
+        query = self.layout.filter.get().strip()
         if query == self._search.query:
             return
         wrong = self._inbox.check(query)
@@ -323,15 +270,15 @@ class Window:
 
     def empty_filter(self) -> None:
         """List all messages again, and go to the table."""
-        self.filter.delete(0, "end")
+        self.layout.filter.delete(0, "end")
         self.filter_changed()
         self.table.tree.focus_set()
 
     def find(self, step: int) -> None:
         """Go to the next older (-1) or newer (1) message that has what is sought."""
-        query = self.sought.get().strip()
+        query = self.layout.sought.get().strip()
         if not query:
-            self.sought.focus_set()
+            self.layout.sought.focus_set()
             return
         wrong = self._inbox.check(query)
         if wrong is not None:
@@ -359,7 +306,7 @@ class Window:
     def pause(self) -> None:
         """Take no more messages, or go on."""
         self._paused = not self._paused
-        self.buttons["pause"].configure(text="Go on  P" if self._paused else "Pause  P")
+        self.layout.buttons["pause"].configure(text="Go on  P" if self._paused else "Pause  P")
         self._labelled = 0.0
 
     def answer(self, verb: Verb) -> None:
@@ -385,8 +332,8 @@ class Window:
         if not self._by_hand:
             self._search.forget()
         self._shown_message = None
-        self.detail.write()
-        self.body.write()
+        self.layout.detail.write()
+        self.layout.body.write()
         self._touched()
 
     def copy(self) -> None:

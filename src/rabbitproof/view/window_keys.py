@@ -44,8 +44,8 @@ def bind(window: Window) -> None:
     ):
         root.bind(f"<Key-{key}>", lambda event, action=action: _letter(window, event, action))  # type: ignore[misc]  # a default, as a constant
     for keys, action in (
-        ("<Control-f>", window.filter.focus_set),
-        ("<Control-g>", window.sought.focus_set),
+        ("<Control-f>", window.layout.filter.focus_set),
+        ("<Control-g>", window.layout.sought.focus_set),
         ("<F3>", lambda: window.find(-1)),
         ("<Shift-F3>", lambda: window.find(1)),
         ("<Control-s>", window.save),
@@ -67,24 +67,24 @@ def bind(window: Window) -> None:
     tree = window.table.tree
     tree.bind("<Control-c>", lambda _: _done(window.copy))
     tree.bind("<Control-t>", lambda _: _done(window.switch_theme))
-    for text in (window.detail.text, window.body.text):
+    for text in (window.layout.detail.text, window.layout.body.text):
         # A text widget gives these meanings of its own.
         for keys, action in (
             ("<Control-t>", window.switch_theme),
-            ("<Control-f>", window.filter.focus_set),
+            ("<Control-f>", window.layout.filter.focus_set),
             ("<Tab>", lambda text=text: _next_widget(text)),
         ):
             text.bind(keys, lambda _, action=action: _done(action))  # type: ignore[misc]
-    window.filter.bind("<KeyRelease>", lambda _: window.filter_changed())
-    window.filter.bind("<Down>", lambda _: _done(tree.focus_set))
-    window.filter.bind(
-        "<Control-f>", lambda _: _done(lambda: window.filter.selection_range(0, "end"))
+    window.layout.filter.bind("<KeyRelease>", lambda _: window.filter_changed())
+    window.layout.filter.bind("<Down>", lambda _: _done(tree.focus_set))
+    window.layout.filter.bind(
+        "<Control-f>", lambda _: _done(lambda: window.layout.filter.selection_range(0, "end"))
     )
-    for entry in (window.filter, window.sought):
+    for entry in (window.layout.filter, window.layout.sought):
         entry.bind("<Control-a>", lambda e: _done(lambda: e.widget.selection_range(0, "end")))
-    window.sought.bind("<Return>", lambda _: _done(lambda: window.find(-1)))
-    window.sought.bind("<Shift-Return>", lambda _: _done(lambda: window.find(1)))
-    for each in window.buttons.values():
+    window.layout.sought.bind("<Return>", lambda _: _done(lambda: window.find(-1)))
+    window.layout.sought.bind("<Shift-Return>", lambda _: _done(lambda: window.find(1)))
+    for each in window.layout.buttons.values():
         each.bind("<Return>", lambda event: _done(event.widget.invoke))
 
 
