@@ -12,9 +12,14 @@ BIN := $(VENV)/Scripts
 else
 BIN := $(VENV)/bin
 endif
-# Makes `python -m rabbitproof` work in the virtual environment, without a build.
+# Makes `python -m rabbitproof`, and `rabbitproof`, work in the virtual environment, without a build.
 LINK := $(BIN)/python -c 'import pathlib, sysconfig; \
-	pathlib.Path(sysconfig.get_path("purelib"), "rabbitproof.pth").write_text(str(pathlib.Path("src").resolve()))'
+	pathlib.Path(sysconfig.get_path("purelib"), "rabbitproof.pth").write_text(str(pathlib.Path("src").resolve()))' \
+	&& printf '\#!/bin/sh\nexec "$$(dirname "$$0")/python" -m rabbitproof "$$@"\n' > $(BIN)/rabbitproof \
+	&& chmod +x $(BIN)/rabbitproof
+ifeq ($(OS),Windows_NT)
+LINK += && printf '@"%%~dp0python.exe" -m rabbitproof %%*\r\n' > $(BIN)/rabbitproof.cmd
+endif
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --no-emit-index-url \
 	--custom-compile-command "make lock" pyproject.toml

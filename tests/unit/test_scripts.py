@@ -1,5 +1,6 @@
 """The scripts, as far as they can be looked at without running them."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -42,3 +43,26 @@ def test_the_bash_script_has_no_syntax_error_and_may_be_run() -> None:
     script = SCRIPTS / "cleanup_queues.sh"
     subprocess.run(["bash", "-n", script], check=True)
     assert script.stat().st_mode & 0o111
+
+
+@pytest.mark.skipif(shutil.which("make") is None or os.name == "nt", reason="needs make and sh")
+def test_make_puts_the_command_that_every_hint_names_into_the_environment(tmp_path: Path) -> None:
+    """`rabbitproof …` is the environment's own Python with the arguments as they are."""
+    checkout = tmp_path / "a checkout"
+    (checkout / ".venv/bin").mkdir(parents=True)
+    for name in ("Makefile", "requirements.txt"):
+        shutil.copy(SCRIPTS.parent / name, checkout)
+    python = checkout / ".venv/bin/python"  # installs nothing, shows what it was asked for
+    python.write_text('#!/bin/sh\n[ "$2" = rabbitproof ] && printf "%s|" "$@"\nexit 0\n')
+    python.chmod(0o755)
+    (checkout / ".venv/.python").touch()
+    subprocess.run(["make", ".venv/.runtime"], cwd=checkout, check=True, timeout=60)
+    command = subprocess.run(
+        ["rabbitproof", "consume", "--name", "two words"],
+        env={"PATH": f"{checkout}/.venv/bin:{os.defpath}"},
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert command.stdout == "-m|rabbitproof|consume|--name|two words|"
