@@ -25,6 +25,15 @@ def test_every_message_is_recorded_and_acknowledged(vhost: Any) -> None:
     assert ready(vhost.url, "audit.queue") == 5000
 
 
+def test_each_mark_of_the_progress_shows_the_message_that_reached_it(vhost: Any) -> None:
+    """However many arrive at once, the line for 700 shows the 700th, not the last of its batch."""
+    drive(producer(vhost.url, 1000))
+    reading = consumer(vhost.url, expect=1000, progress_every=7)
+    marks = [event for event in reading.run() if isinstance(event, Advanced) and event.mark]
+    assert [event.done for event in marks] == list(range(7, 1001, 7))
+    assert [event.sample.n for event in marks if event.sample] == [str(m.done) for m in marks]
+
+
 def test_what_is_prefetched_beyond_expect_goes_back(vhost: Any) -> None:
     """A consumer that expects fewer leaves the rest in the queue."""
     drive(producer(vhost.url, 1000))

@@ -467,12 +467,12 @@ class Consumer:
             if take <= 0:
                 return
             part = batch if take == size else batch.part(0, take)
-            before = self._deliveries
+            before, known = self._deliveries, self._consumed
             self._consumed += self._record(part)
             self._deliveries += take
             self._pending.last_tag = part.last_tag
             self._pending.count += take
-            yield from self._show(before, part)
+            yield from self._show(before, known, part)
             batch = batch.part(take, size)
 
     def _record(self, batch: Batch) -> int:
@@ -514,7 +514,7 @@ class Consumer:
 
     def _single(self, delivery: Delivery) -> Iterator[Progress]:
         """Take one message that did not fit the fast path: foreign, or ours and large."""
-        before = self._deliveries
+        before, known = self._deliveries, self._consumed
         stated = None
         if CHECKSUM_HEADER.encode() in delivery.header:  # else there is nothing to decode
             properties = decode_header(delivery.header)
@@ -536,7 +536,7 @@ class Consumer:
         self._deliveries += 1
         self._pending.last_tag = delivery.delivery_tag
         self._pending.count += 1
-        yield from self._show(before, delivery)
+        yield from self._show(before, known, delivery)
 
     def _answer(self) -> None:
         """Acknowledge all that was recorded, once it will outlive this process."""
@@ -554,22 +554,29 @@ class Consumer:
         self._pending = _Unanswered()
         self._acked = time.monotonic()
 
-    def _show(self, before: int, what: Batch | Delivery) -> Iterator[Progress]:
-        """Yield what is to be shown of ``what``, the deliveries since number ``before``."""
+    def _show(self, before: int, known: int, what: Batch | Delivery) -> Iterator[Progress]:
+        """Yield what is to be shown of ``what``: the deliveries since number ``before``.
+
+        ``known``: how many distinct messages had come before them.
+        """
+        size = self._deliveries - before
         if self.task.show_all:
-            for i in range(self._deliveries - before):
+            for i in range(size):
                 yield _sample(what, i, before)
-        elif before == 0 and self._deliveries:
+        elif before == 0 and size:
             yield _sample(what, 0, before)
         every = self.task.progress_every
-        if self._marked + every <= self._consumed:
-            last = _sample(what, self._deliveries - before - 1, before)
-            seconds = time.monotonic() - (self._started or 0.0)
-            while self._marked + every <= self._consumed:
-                self._marked += every
-                yield Advanced(
-                    self._marked, self.task.expect, mark=True, sample=last, seconds=seconds
-                )
+        while self._marked + every <= self._consumed:
+            self._marked += every
+            # With copies among them it is not known which one made it full: the last will do.
+            at = self._marked - known if self._consumed - known == size else size
+            yield Advanced(
+                self._marked,
+                self.task.expect,
+                mark=True,
+                sample=_sample(what, at - 1, before),
+                seconds=time.monotonic() - (self._started or 0.0),
+            )
 
 
 def _sample(what: Batch | Delivery, index: int, before: int) -> Sample:
