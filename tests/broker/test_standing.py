@@ -57,6 +57,11 @@ def test_a_node_is_up_until_it_is_put_down(cache: Path, capfd: pytest.CaptureFix
     assert f"pid {state.pid}" in capfd.readouterr().out
     assert broker("ctl", "-q", "add_vhost", "kept") == Exit.DONE
     assert broker("ctl", "no_such_command") == Exit.USAGE
+    capfd.readouterr()
+    assert broker("ctl", "list_consumers", "queue_name", "channel_pid") == Exit.DONE
+    assert "instead" not in capfd.readouterr().err
+    assert broker("ctl", "list_consumers", "queue_name", "channel_name") == Exit.USAGE
+    assert "ask for channel_pid instead" in capfd.readouterr().err
     assert broker("logs", "-n", "1") == Exit.DONE
 
     capfd.readouterr()

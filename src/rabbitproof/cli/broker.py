@@ -141,7 +141,10 @@ def ctl(context: typer.Context) -> Exit:
     if arguments[:1] == ["--node"] and arguments[1:2] and arguments[1].isdigit():
         number = int(arguments[1])
         del arguments[:2]
-    return _RABBITMQCTL_EXITS.get(_chosen(number).ctl_here(arguments), Exit.FAILED)
+    status = _chosen(number).ctl_here(arguments)
+    if status and {"list_consumers", "channel_name"} <= set(arguments):
+        note("RabbitMQ knows no channel_name of a consumer; ask for channel_pid instead.")
+    return _RABBITMQCTL_EXITS.get(status, Exit.FAILED)
 
 
 @app.command()
