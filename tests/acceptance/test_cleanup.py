@@ -34,6 +34,7 @@ def test_the_script_shows_asks_and_deletes(shell: Any, vhost: Any) -> None:
     declined = script(shell, "work.queue", typed="n\n")
     assert declined.returncode == 1
     assert "1 queue with 50 messages" in declined.stderr
+    assert declined.stderr.endswith("[y/N] \nrabbitproof: nothing was deleted.\n")
     assert ready(vhost.url, "work.queue") == 50
     done = script(shell, "work.queue", "nothing", typed="y\n")
     assert done.stdout.splitlines() == ["[OK] Deleted: work.queue", "[FAIL] Not found: nothing"]

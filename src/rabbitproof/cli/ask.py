@@ -31,7 +31,8 @@ def confirm_by_name(question: str, name: str) -> bool:
 def _answer(question: str, advice: str) -> str:
     print(safe(question, 2_000, newlines=True), end="", file=sys.stderr, flush=True)
     line = sys.stdin.readline() if sys.stdin is not None else ""
+    if not line or not sys.stdin.isatty():
+        print(file=sys.stderr)  # which a terminal has done when somebody pressed Enter
     if not line:
-        print(file=sys.stderr)
         raise UsageError(f"there was no answer, so nothing was done; {advice}.")
     return line.rstrip("\r\n")
