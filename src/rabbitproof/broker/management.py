@@ -23,6 +23,7 @@ Paths and fields: https://www.rabbitmq.com/docs/http-api-reference.
 from __future__ import annotations
 
 import json
+import re
 import time
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
@@ -54,6 +55,9 @@ TIMEOUT = 10.0
 nodes 10 s to answer each other."""
 LARGEST_ANSWER = 64 * 2**20
 """Bytes of one answer. A queue takes about 1 kB, so this is tens of thousands of queues."""
+_ERRNO = re.compile(r"^\[Errno -?\d+\] ")
+"""What Python writes before the system's words; the words are enough."""
+
 _TOTALS = {"disable_stats": "true", "enable_queue_totals": "true"}
 """Asks for the counts without the metrics, which would be older and cost the broker more."""
 
@@ -362,7 +366,7 @@ class Management:
                 f"{where} did not answer within {self._timeout:g} s; "
                 "check that the broker is well and that nothing blocks the port."
             )
-        why = safe(str(error) or type(error).__name__)
+        why = safe(_ERRNO.sub("", str(error)) or type(error).__name__)
         if "CERTIFICATE" in why.upper():
             return ManagementUnreachable(
                 f"{where} has a certificate that is not trusted ({why}); "

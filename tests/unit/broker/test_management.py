@@ -273,6 +273,7 @@ def test_a_redirect_is_not_followed() -> None:
     ("error", "words"),
     [
         (httpx.ConnectError("[Errno 111] Connection refused"), "rabbitmq-plugins enable"),
+        (httpx.ConnectError("[Errno -2] Name or service not known"), r"\(Name or service"),
         (httpx.ConnectTimeout(""), "within 0.2 s"),
         (httpx.ReadTimeout(""), "within 0.2 s"),
         (httpx.RemoteProtocolError("illegal status line: b'AMQP'"), "does not speak HTTP"),
