@@ -64,6 +64,26 @@ def test_the_package_runs_as_a_module() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, f"rabbitproof {__version__}\n", "")
 
 
+@pytest.mark.parametrize(
+    "what",
+    [*([str(SOURCE / name)] for name in ("producer.py", "monitor.py")), ["-m", "rabbitproof"]],
+    ids=lambda what: Path(what[-1]).stem,
+)
+def test_without_what_it_needs_it_names_what_installs_it(what: list[str]) -> None:
+    done = command_line("-S", *what)  # -S: without site-packages
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("rabbitproof: this Python lacks what requirements.txt lists; ")
+    assert done.stderr.endswith(" -m pip install -r requirements.txt\n")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_python_that_is_too_old_is_told_so() -> None:
+    older = "import sys; sys.version_info = (3, 10, 9); import rabbitproof.cli"
+    done = command_line("-S", "-c", older)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("rabbitproof: this is Python 3.10, and 3.11 or newer is needed;")
+
+
 def test_only_the_command_that_runs_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = []
     real = typer.Typer()
