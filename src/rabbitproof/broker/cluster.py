@@ -19,7 +19,6 @@ Rules
 from __future__ import annotations
 
 import contextlib
-import re
 import secrets
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +26,7 @@ from dataclasses import astuple
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from rabbitproof.broker import lease, ports, readiness, script
-from rabbitproof.broker.install import Installation, cache_folder, check_path
+from rabbitproof.broker.install import Installation, cache_folder, check_path, version_key
 from rabbitproof.broker.layout import Identity, Layout, Membership, State
 from rabbitproof.broker.management import Management
 from rabbitproof.broker.node import Node
@@ -356,7 +355,7 @@ def _incomplete(api: Management, version: str) -> str | None:
     On 4.3 the list of queues tells of replicas what was so more than 5 s ago, or only which nodes
     run; but there each replica of a quorum queue can be asked. Older ones may not know that.
     """
-    can_be_asked = [int(part) for part in re.findall(r"\d+", version)[:2]] >= [4, 3]
+    can_be_asked = version_key(version) >= (4, 3)
     queues = api.ask("queues")
     for found in queues if isinstance(queues, list) else ():
         vhost, name = str(found.get("vhost")), str(found.get("name"))

@@ -84,7 +84,7 @@ def provide(note: Callable[[str], None], *, cache: Path | None = None) -> Instal
 def find() -> Installation | None:
     """Return the newest RabbitMQ installed on this machine together with a usable Erlang."""
     homes = {home.resolve() for home in _installed_homes() if _is_home(home)}
-    for home in sorted(homes, key=lambda home: _version_key(_version(home)), reverse=True):
+    for home in sorted(homes, key=lambda home: version_key(_version(home)), reverse=True):
         erlang = _erlang_for(home)
         if erlang is not False:
             return Installation(home, erlang, _version(home), "installed")
@@ -185,7 +185,8 @@ def _version(home: Path) -> str:
     return plugins[-1].name.removeprefix("rabbit-").removesuffix(".ez") if plugins else home.name
 
 
-def _version_key(version: str) -> tuple[int, ...]:
+def version_key(version: str) -> tuple[int, ...]:
+    """Return the numbers of a version, by which versions can be compared."""
     return tuple(int(part) for part in re.findall(r"\d+", version))
 
 

@@ -382,8 +382,9 @@ class Management:
                 "(its port is 15672, AMQP's 5672)."
             )
         return ManagementUnreachable(
-            f"{where} can't be reached ({why}); check the address, that the broker runs, and that "
-            "it has the plugin: rabbitmq-plugins enable rabbitmq_management."
+            f"{where} can't be reached ({why}); check the address (its port is 15672, AMQP's "
+            "5672), that the broker runs, and that it has the plugin: rabbitmq-plugins enable "
+            "rabbitmq_management."
         )
 
     def _stranger(self, what: str) -> ManagementUnreachable:
