@@ -38,7 +38,8 @@ def test_a_soak_reads_both_queues_all_the_time(node: Any, monkeypatch: pytest.Mo
     assert result is not None
     assert result.verdict.decision is Decision.PASS, result.verdict
     confirmed = result.verdict.confirmed
-    assert 600 < confirmed <= 1200  # what is overdue when the time is up is not sent any more
+    # What is overdue when the time is up is not sent any more; its last round may end a bit later.
+    assert 600 < confirmed <= 1300
     assert [fault.fired for fault in result.faults] == [True, True]
     audit = result.verdict.queues["audit.queue"]
     assert (audit.judged_by, audit.unique, audit.lost) == ("ledger", confirmed, 0)

@@ -117,7 +117,7 @@ def plan(
 
 @dataclass(slots=True)
 class Usage:
-    """Bytes of one kind of process: after the warm-up, at the end of the sending, and at most.
+    """Bytes of one kind of process: after the warm-up, in the last minute of the sending, at most.
 
     The most is also of the time after that, in which all ledgers are read and judged.
     """
@@ -128,7 +128,7 @@ class Usage:
 
     def note(self, size: int, *, warm: bool, sending: bool = True) -> None:
         """Take a look at it into account."""
-        if sending:
+        if sending or not self.end:
             self.end = size
         if warm:
             self.warm = size if self.warm is None else self.warm
@@ -152,7 +152,7 @@ class Soak:
     trial: Trial
     result: TrialResult | None = None
     memory: dict[str, Usage] = field(default_factory=dict)
-    """By kind of process: ``prove``, ``consumers``, ``audit``, ``broker``."""
+    """By kind of process: ``prove``, ``producers``, ``consumers``, ``audit``, ``broker``."""
     disk: Usage = field(default_factory=Usage)
     """Of the broker's data and of the ledgers."""
     _began: float = 0.0
@@ -171,7 +171,7 @@ class Soak:
             state = self.trial.state()
             if sending and state.sent_all:
                 sending = False
-                self.look()
+                self.look(sending=False)  # the producers' ledgers have been read by now
                 yield Note(self.line())
             if not (sending and isinstance(event, (Step, Note)) and state.sent):
                 yield event
@@ -192,7 +192,9 @@ class Soak:
             if usage.warm
         ]
         if parts:
-            yield Note(f"memory from minute 2 to the end of the sending: {', '.join(parts)}")
+            yield Note(
+                f"memory from minute 2 to the last minute of the sending: {', '.join(parts)}"
+            )
 
     def look(self, *, sending: bool = True) -> None:
         """Ask the system how much each process holds, and what stands on the disk."""

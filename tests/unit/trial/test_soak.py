@@ -40,6 +40,13 @@ def test_memory_is_compared_with_what_it_was_after_the_warm_up() -> None:
     assert usage.told() == {"at_2_min": 50.0, "end": 55.0, "most": 70.0, "growth_percent": 10.0}
 
 
+def test_a_soak_shorter_than_a_minute_has_an_end_all_the_same() -> None:
+    """Its only look is the one after the sending."""
+    usage = soak.Usage()
+    usage.note(50_000_000, warm=False, sending=False)
+    assert usage.told()["end"] == 50.0
+
+
 def test_a_folder_inside_another_counts_once(tmp_path: Path) -> None:
     """The ledgers are inside the node's folder."""
     inner = tmp_path / "inner"
