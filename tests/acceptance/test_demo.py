@@ -48,6 +48,7 @@ def test_the_reliability_test_of_the_demo(shell: Any, vhost: Any) -> None:
     assert ready(vhost.url, "work.queue") == 0
 
 
+@pytest.mark.slow
 def test_two_consumers_side_by_side_account_for_everything(shell: Any) -> None:
     """Two workers on 60,000 messages share them without loss or duplicate."""
     consumers = []

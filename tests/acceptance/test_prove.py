@@ -182,6 +182,7 @@ def test_all_on_a_broker_of_somebodys(shell: Any, vhost: Any, tmp_path: Path) ->
     assert "--all and --count contradict each other" in again.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no signals for another process")
 def test_an_interrupted_run_of_all_shows_what_is_known(shell: Any, cache: Path) -> None:
     """The table with what is over, the rest left out, 130, and nothing is left."""
@@ -220,6 +221,7 @@ def test_an_interrupted_prove_leaves_nothing(
     nothing_is_left(cache)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no signals for another process")
 @pytest.mark.parametrize("arguments", [("soak", "--minutes", "1"), ("--all",)])
 def test_nothing_outlives_a_killed_prove(

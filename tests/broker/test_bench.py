@@ -75,6 +75,7 @@ def test_a_bench_measures_every_client_in_both_roles(
     assert result.environment["rabbitmq"][0].isdigit()
 
 
+@pytest.mark.slow
 def test_a_client_that_only_claims_to_publish_is_left_out(
     vhost: Vhost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,6 +99,7 @@ def test_a_client_that_only_claims_to_publish_is_left_out(
     assert len(one.result.skipped) == 1
 
 
+@pytest.mark.slow
 def test_a_client_that_is_not_installed_is_left_out(
     vhost: Vhost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,6 +113,7 @@ def test_a_client_that_is_not_installed_is_left_out(
     assert len(one.result.rows) == 4
 
 
+@pytest.mark.slow
 def test_foreign_messages_in_the_ceilings_way_are_an_error(vhost: Vhost, tmp_path: Path) -> None:
     """It counts bytes; what it does not expect must not become a rate."""
     one = Bench(plan("classic"), place(vhost), tmp_path)

@@ -171,6 +171,7 @@ def test_a_paused_node_holds_its_connections_and_goes_on(private_node: Node) -> 
     assert take(private_node.url) == b"before"
 
 
+@pytest.mark.slow
 def test_a_paused_node_can_be_stopped_gracefully(cache: Path, installation: Installation) -> None:
     with Node.start(installation) as node:
         node.pause()

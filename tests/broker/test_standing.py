@@ -44,6 +44,7 @@ def up(*arguments: str) -> int:
     return broker("up", "--port", "0", "--management-port", "0", *arguments)
 
 
+@pytest.mark.slow
 def test_a_node_is_up_until_it_is_put_down(cache: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert broker("status") == Exit.UNREACHABLE
     assert up() == Exit.DONE
