@@ -74,7 +74,7 @@ def several(
     plans: list[FaultPlan] = []
     at_s = 0.0
     for number, name in enumerate(names):
-        moment, lasts, pick = dice.random(), _outage(name, dice), round(dice.random(), 4)
+        moment, lasts, pick = dice.random(), _outage(name, dice), _victim(dice)
         if timed:
             at_s += 0.5 + moment
             plan = FaultPlan(name, at_s=round(at_s, 2), lasts_s=lasts, pick=pick)
@@ -98,9 +98,8 @@ def soak(
     while fitting and at < end:
         # Each kind once before one comes again, in an order of its own each time.
         for name in _shuffled(fitting, dice):
-            plan = FaultPlan(
-                name, at_s=round(at, 1), lasts_s=_outage(name, dice), pick=round(dice.random(), 4)
-            )
+            lasts, pick = _outage(name, dice), _victim(dice)
+            plan = FaultPlan(name, at_s=round(at, 1), lasts_s=lasts, pick=pick)
             over = at + _takes(plan)
             at = over + _between(_SOAK_GAP_S, dice)
             if over > end:
@@ -134,7 +133,7 @@ def _changed(plan: FaultPlan, work: Workload, dice: random.Random) -> FaultPlan:
         at_s=at_s,
         lasts_s=round(plan.lasts_s * _between((1.0, _LONGER), dice), 2),
         every_s=round(plan.every_s * _between((1.0, _LONGER), dice), 2),
-        pick=round(dice.random(), 4),
+        pick=_victim(dice),
     )
 
 
@@ -152,6 +151,11 @@ def _longest(name: str) -> tuple[float, float]:
 def _outage(name: str, dice: random.Random) -> float:
     """Return for how long a fault lasts, in seconds; 0 for one that has no length."""
     return round(_between(CATALOGUE[name].lasts, dice), 2)
+
+
+def _victim(dice: random.Random) -> float:
+    """Return whom it hits, as a share of the list of those that can be hit: below 1."""
+    return min(round(dice.random(), 4), 0.9999)
 
 
 def _between(limits: tuple[float, float], dice: random.Random) -> float:

@@ -118,6 +118,23 @@ def test_a_soak_has_faults_all_the_time(seed: int, minutes: float) -> None:
     assert plan.workload.seconds == minutes * 60
 
 
+def test_somebody_is_hit_however_the_dice_fall() -> None:
+    """A share that is almost 1 is not rounded to it: the list ends before that."""
+    among = tuple(CATALOGUE)
+    wanted = RandomPlan(faults=len(among), among=among)
+
+    class Highest(random.Random):
+        def random(self) -> float:
+            return 1 - 2**-53
+
+    plans = [
+        *dice.several(wanted, Highest()),
+        *dice.drawn(scenario.find("node-kill"), 1578).faults,
+        *dice.drawn(scenario.find("producer-kill"), 14318).faults,
+    ]
+    assert [plan.name for plan in plans if plan.pick is None or not 0 <= plan.pick < 1] == []
+
+
 def test_a_soak_too_short_for_a_fault_is_refused() -> None:
     """It would prove nothing and pass."""
     like = Scenario("soak", "", "", safe=True, workload=Workload(1))
