@@ -93,9 +93,10 @@ class _Underway:
     def join(self, seconds: float) -> bool:
         """Wait so long for its end; tell whether it is over. Raises what went wrong in it."""
         self._thread.join(seconds)
+        over = not self._thread.is_alive()  # asked first: it may fail at this very moment
         if self._failure is not None:
             raise self._failure
-        return not self._thread.is_alive()
+        return over
 
 
 class Faults:

@@ -186,6 +186,25 @@ def test_what_goes_wrong_in_a_fault_is_told(monkeypatch: pytest.MonkeyPatch) -> 
             list(all_of_them.finish())
 
 
+def test_a_fault_that_fails_while_it_is_looked_at_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its failure is raised at one of the next looks: else a fault would be missing in the end."""
+    fail = threading.Event()
+    does(monkeypatch, "broker-kill", lambda _: str(1 // 0) if fail.wait(10) else None)
+    with unrest(FaultPlan("broker-kill", at_s=0)) as all_of_them:
+        list(all_of_them.due(0.0, 0.0))
+        (thread,) = [one for one in threading.enumerate() if one.name == "broker-kill"]
+        alive = thread.is_alive
+
+        def fails_now() -> bool:
+            fail.set()
+            thread.join(10)
+            return alive()
+
+        monkeypatch.setattr(thread, "is_alive", fails_now)
+        with pytest.raises(ZeroDivisionError):
+            list(all_of_them.finish())
+
+
 def test_what_never_was_due_is_told() -> None:
     """A plan that was not carried out must not look like one that was."""
     with unrest(FaultPlan("queue-purge", at_s=5)) as all_of_them:
