@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 from unittest.mock import Mock
 
 import pytest
 
-from rabbitproof.errors import BrokerUnreachable, Overdue, UsageError
+from rabbitproof.errors import BrokerUnreachable, NodeFailed, Overdue, UsageError
 from rabbitproof.trial import faults, scenario
 from rabbitproof.trial.breaking.waiting import until
 from rabbitproof.trial.kinds import CATALOGUE
@@ -98,6 +99,29 @@ def test_a_fault_leaves_a_record() -> None:
     failed = fired("consumer-kill", scene)
     assert not failed.fired
     assert failed.evidence.startswith("It could not be done: Nobody answers")
+
+
+@pytest.mark.parametrize(
+    ("name", "breaks", "mends"),
+    [
+        ("broker-pause", "node.pause", "node.resume"),
+        ("node-pause", "third.pause", "third.resume"),
+        ("partition", "cluster.cut", "cluster.heal"),
+        ("memory-alarm", "node.ctl", "node.ctl"),
+        ("disk-alarm", "node.ctl", "node.ctl"),
+        ("half-open", "proxy.half_open", "proxy.heal"),
+    ],
+)
+def test_what_could_not_be_broken_is_mended(name: str, breaks: str, mends: str) -> None:
+    """It may have been broken all the same, by an order that was answered too late."""
+    scene, nodes = Scene(), (Mock(), Mock(), Mock())
+    cluster = Mock(nodes=nodes, leader=lambda *_: 1)
+    scene.place = Mock(node=nodes[0], third=nodes[2], cluster=cluster)
+    failing, mending = attrgetter(breaks, mends)(scene.place)
+    failing.side_effect = [NodeFailed("No answer."), None]
+    record = fired(name, scene)
+    assert (record.fired, record.evidence) == (False, "It could not be done: No answer.")
+    assert mending.call_count == (2 if mending is failing else 1)
 
 
 def test_every_fault_of_the_catalogue_can_be_carried_out() -> None:

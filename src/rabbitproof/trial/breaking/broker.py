@@ -64,8 +64,8 @@ def _pause(plan: FaultPlan, scene: Scene) -> str | None:
     if node.pid is None:
         return None
     began = time.monotonic()
-    node.pause()
     try:
+        node.pause()
         silent = readiness.amqp_version(node.port, unnamed="?") is None
         scene.last(plan.lasts_s)
     finally:
@@ -113,8 +113,8 @@ def _alarm(
     it is short of.
     """
     node = _node(scene)
-    node.ctl(*raise_it)
     try:
+        node.ctl(*raise_it)
         until(
             scene,
             lambda: scene.blocked() is not None,

@@ -60,8 +60,8 @@ def _node_pause(plan: FaultPlan, scene: Scene) -> str | None:
     number = _victim(plan, scene, cluster)
     node = cluster.nodes[number - 1]
     began = time.monotonic()
-    node.pause()
     try:
+        node.pause()
         silent = readiness.amqp_version(node.port, unnamed="?") is None
         scene.last(plan.lasts_s)
     finally:
@@ -78,8 +78,8 @@ def _partition(plan: FaultPlan, scene: Scene) -> str | None:
     number = _victim(plan, scene, cluster)
     others = [each for each in range(1, len(cluster.nodes) + 1) if each != number]
     began = time.monotonic()
-    told = cluster.cut({number}, others)
     try:
+        told = cluster.cut({number}, others)
         scene.last(plan.lasts_s)
     finally:
         cluster.heal()

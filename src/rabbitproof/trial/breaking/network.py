@@ -83,8 +83,8 @@ def _while(
     if proxy is None:
         raise Overdue("There is no proxy before the broker.")
     began, before = time.monotonic(), proxy.told()
-    break_it(proxy)
     try:
+        break_it(proxy)
         scene.last(plan.lasts_s)
         after = proxy.told()
     finally:
