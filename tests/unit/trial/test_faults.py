@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
-from unittest.mock import Mock
+from unittest.mock import MagicMock, Mock
 
 import pytest
 
@@ -127,6 +127,15 @@ def test_what_could_not_be_broken_is_mended(name: str, breaks: str, mends: str) 
 def test_every_fault_of_the_catalogue_can_be_carried_out() -> None:
     """None is only a name."""
     assert set(faults.HOW) == set(CATALOGUE)
+
+
+def test_poison_in_an_empty_queue_is_none() -> None:
+    """Where nothing came, nothing was rejected."""
+    scene = Scene()
+    scene.place = MagicMock()
+    scene.place.connect.return_value.__enter__.return_value.look_ahead.return_value = False
+    record = fired("poison", scene)
+    assert (record.fired, record.evidence) == (False, "There was nothing to do it to.")
 
 
 def test_a_fault_for_a_queue_that_there_is_not() -> None:

@@ -85,6 +85,8 @@ def _poison(plan: FaultPlan, scene: Scene) -> str | None:
                     connection.tell(channel, commands.Basic.Reject(tag, requeue=True))
         # What was held goes back with the channel.
         connection.call(channel, commands.Channel.Close(200, "done", 0, 0))
+    if not seen:
+        return None
     times = sorted(set(seen.values()))
     return (
         f"{len(seen):,} messages of {plan.queue} were rejected each time they came, "
