@@ -46,6 +46,8 @@ _OF_A_DELIVERY: Final = ("x-delivery-count", "x-acquired-count")
 """Headers that say something of a delivery and not of the message."""
 _REROUTING: Final = ("CC", "BCC")
 """Headers by which a message would go to further queues."""
+_LONGEST_NAME: Final = 255
+"""Bytes of a queue's name at most (AMQP 0-9-1, section 4.2.5.3)."""
 _REPORT_S: Final = 0.5
 
 
@@ -61,7 +63,7 @@ class Letter:
     time: int = 0
     """When it last died, seconds since 1970; 0: not known."""
     first_queue: str = ""
-    """Where it first died: where a retry sends it."""
+    """Where it first died: where a retry sends it. Empty when what it says can't be a name."""
     deaths: int = 0
     retries: int = 0
     routing_key: str = ""
@@ -163,13 +165,14 @@ def read_letter(delivery: Delivery) -> Letter:
         return Letter(delivery, properties, retries=retries)
     last, first = deaths[0], deaths[-1]
     keys = _list(last.get("routing-keys"))
+    first_queue = str(headers.get("x-first-death-queue") or first.get("queue", ""))
     return Letter(
         delivery,
         properties,
         queue=str(last.get("queue", "")),
         reason=str(last.get("reason", "")),
         time=_number(last.get("time")),
-        first_queue=str(headers.get("x-first-death-queue") or first.get("queue", "")),
+        first_queue=first_queue if len(first_queue.encode()) <= _LONGEST_NAME else "",
         deaths=sum(_number(one.get("count")) for one in deaths),
         retries=retries,
         routing_key=str(keys[0]) if keys else "",
@@ -232,8 +235,8 @@ def copy_of(letter: Letter, task: Task) -> Copy:
         kept = [
             (key, value)
             for key, value in pairs
-            if key not in drop
-            and not (task.what == "retry" and isinstance(key, str) and _DEATHS.fullmatch(key))
+            if not isinstance(key, str)
+            or not (key in drop or (task.what == "retry" and _DEATHS.fullmatch(key)))
         ]
         if task.what == "retry":
             kept.append((RETRIES_HEADER, {"l": letter.retries + 1}))

@@ -49,6 +49,23 @@ def test_what_is_no_dead_letter_says_nothing(headers: Any) -> None:
     assert (found.queue, found.reason, found.first_queue, found.time) == ("", "", "", 0)
 
 
+@pytest.mark.parametrize("name", ["q" * 256, "ä" * 128])
+def test_what_no_queue_can_be_called_is_no_way_back(name: str) -> None:
+    """Anybody can write it into a message; it must not end a retry of all the others."""
+    deaths = {"A": [{"F": {"queue": name, "reason": "rejected"}}]}
+    assert letter({"x-death": deaths}).first_queue == ""
+    assert letter({"x-death": DEATHS, "x-first-death-queue": name}).first_queue == ""
+    assert letter({"x-death": DEATHS, "x-first-death-queue": name[:127]}).first_queue == name[:127]
+
+
+@pytest.mark.parametrize("what", ["retry", "move"])
+def test_a_header_whose_name_is_no_text_is_kept(what: str) -> None:
+    odd = [{"x": "nA=="}, {"l": 1}]
+    copy = copied(what, letter([odd, ["x-delivery-count", {"l": 3}], ["x-death", DEATHS]]), "there")
+    assert copy["headers"][0][0] == odd[0]
+    assert len(copy["headers"]) == 2
+
+
 def test_a_retry_forgets_the_deaths_and_counts_itself() -> None:
     kept = {"a": {"s": 1}, "b": None}
     again = copied(
