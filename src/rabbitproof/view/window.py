@@ -133,6 +133,8 @@ class Window:
         sys.setswitchinterval(_SWITCH_S)
         self.start()
         self.root.mainloop()
+        for job in self._jobs:
+            job.close()
         with contextlib.suppress(tk.TclError):
             self.root.destroy()
         if self._failure is not None:

@@ -58,9 +58,10 @@ def saving(
         part.replace(path)
     except OSError as error:
         say(f"Could not save ({safe(error.strerror or str(error), 100)}); choose another file.")
+        return
+    finally:  # also when the window is closed meanwhile
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
-        return
     gone = len(numbers) - written
     say(
         f"Saved {written:,} to {safe(str(path), 160)}."

@@ -53,6 +53,13 @@ def test_a_file_is_there_when_it_is_complete(tmp_path: Path) -> None:
     assert [*tmp_path.iterdir()] == [path]
 
 
+def test_nothing_is_left_of_a_file_when_the_window_is_closed(tmp_path: Path) -> None:
+    steps = saving(Few(), [1, 2, 3], tmp_path / "m.jsonl", [].append)  # type: ignore[arg-type]
+    next(steps)
+    steps.close()
+    assert [*tmp_path.iterdir()] == []
+
+
 def test_a_file_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     said: list[str] = []
     done(saving(Few(), [1], tmp_path / "none" / "m.jsonl", said.append))  # type: ignore[arg-type]
