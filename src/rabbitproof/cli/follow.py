@@ -43,12 +43,9 @@ def follow(
     with Bar(f"[prove] {label}".rstrip()) as bar:
         said = 0.0
         blocked: str | None = None
-        while True:
-            try:
-                event = next(progress)
-            except StopIteration as end:
-                value: _Value = end.value
-                return value
+
+        def show(event: Progress) -> None:
+            nonlocal said, blocked
             match event:
                 case Step():
                     bar.clear()
@@ -70,3 +67,16 @@ def follow(
                     if due and event.done != event.total and not bar.visible and notes is None:
                         said = event.seconds
                         say(f"     {lines.pace(event)}")
+
+        interrupt: KeyboardInterrupt | None = None
+        while True:
+            try:
+                event = next(progress) if interrupt is None else progress.throw(interrupt)
+            except StopIteration as end:
+                value: _Value = end.value
+                return value
+            interrupt = None
+            try:
+                show(event)
+            except KeyboardInterrupt as error:  # Ctrl+C, or a time limit: the trial ends for it
+                interrupt = error

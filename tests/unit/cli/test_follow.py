@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from rabbitproof.cli.follow import follow
 from rabbitproof.model import Advanced, Note, Sample, Step
+from rabbitproof.trial.suite import TimeUp
 
 if TYPE_CHECKING:
-    import pytest
+    from collections.abc import Generator
+
+    from rabbitproof.model import Progress
 
 SAMPLE = Sample(1, "id-1", "alice", "1", "Hello World")
 
@@ -63,3 +68,42 @@ def test_a_quick_phase_is_not_shown_in_tenths(capsys: pytest.CaptureFixture[str]
         "800/1,000,",
         "200/1,000,",
     ]
+
+
+def test_who_is_interrupted_while_showing_ends_the_trial(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A time limit that is over just then still becomes the trial's own result."""
+
+    def trial() -> Generator[Progress, None, str]:
+        try:
+            yield Step("sending")
+        except TimeUp:
+            return "ended"
+        return "over"
+
+    def time_up(_: str) -> None:
+        raise TimeUp
+
+    monkeypatch.setattr("rabbitproof.cli.follow.say", time_up)
+    assert follow(trial()) == "ended"
+
+
+def test_a_trial_has_ended_before_an_interrupt_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it started is gone by then, and not only when nobody holds it any more."""
+    gone = []
+
+    def trial() -> Generator[Progress, None, None]:
+        try:
+            yield Step("sending")
+        finally:
+            gone.append(True)
+
+    def interrupt(_: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rabbitproof.cli.follow.say", interrupt)
+    running = trial()
+    with pytest.raises(KeyboardInterrupt):
+        follow(running)
+    assert gone
