@@ -102,7 +102,8 @@ def judge(
         claim.found or f"This did not hold: {claim.text}" for claim in claims if not claim.held
     ]
     doubts += [f"The ledger of {name} is missing: what it saw is not known." for name in missing]
-    doubts += [f"The fault {name} never fired, so nothing was shown." for name in unfired]
+    for name in dict.fromkeys(unfired):
+        doubts.append(f"The fault {name} never fired, so nothing was shown.")
     if not sum(len(ledger.wanted) for ledger in ledgers):
         doubts.append("Nothing was confirmed, so nothing was proven.")
     elif not any(_decided(queue) for queue in judged.values()):

@@ -68,9 +68,9 @@ class Schedule:
 
     @property
     def missed(self) -> list[FaultPlan]:
-        """What never was due, or not as often as it should have been."""
+        """What never was due: once for each time that is lacking."""
         both = zip(self.plans, self._fired, strict=True)
-        return [plan for plan, fired in both if fired < plan.times]
+        return [plan for plan, fired in both for _ in range(plan.times - fired)]
 
 
 class _Underway:
@@ -143,8 +143,8 @@ class Faults:
             yield from self._go_on(_LOOK_S, at_last=True)
 
     def end(self) -> None:
-        """Add the records of those whose moment never came."""
-        self.records += faults.unfired(self._schedule.missed)
+        """Add the records of those whose moment never came, or whose turn."""
+        self.records += faults.unfired([*self._waiting, *self._schedule.missed])
 
     def _go_on(self, seconds: float, *, at_last: bool = False) -> Iterator[Progress]:
         """Wait so long for the one that lasts, and begin the next ones.

@@ -169,6 +169,7 @@ def test_a_fault_that_never_fired_leaves_it_open() -> None:
     """Nothing was shown; a loss is a loss all the same."""
     fine, bad = queue(got(*ALL)), queue(got(*MOST))
     assert judge([sent()], {"q": fine}, unfired=["broker-kill"]).decision is Decision.UNKNOWN
+    assert len(judge([sent()], {"q": fine}, unfired=["connection-cut"] * 3).reasons) == 1
     assert judge([sent()], {"q": bad}, unfired=["broker-kill"]).decision is Decision.FAIL
 
 

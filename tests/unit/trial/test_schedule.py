@@ -47,6 +47,7 @@ def test_a_fault_can_come_again() -> None:
     moments = [at for at in range(3) if schedule.due(0.2, 0.0, float(at))]
     assert moments == [0, 2]
     assert names(schedule.missed) == ["unbind"]
+    assert names(Schedule(schedule.plans).missed) == ["unbind"] * 3
     moments = [at for at in range(3, 20) if schedule.due(0.2, 0.0, float(at))]
     assert moments == [4]
     assert schedule.missed == []
@@ -212,3 +213,15 @@ def test_what_never_was_due_is_told() -> None:
         all_of_them.end()
     (record,) = all_of_them.records
     assert (record.fired, record.evidence) == (False, "Its moment never came.")
+
+
+def test_whose_turn_never_came_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trial that ends early, as its broker is gone, has a record of every fault all the same."""
+    over = threading.Event()
+    does(monkeypatch, "broker-kill", lambda _: "Done." if over.wait(10) else None)
+    with unrest(FaultPlan("broker-kill", at_s=0), FaultPlan("unbind", at_s=0)) as all_of_them:
+        list(all_of_them.due(0.0, 0.0))
+        over.set()
+        all_of_them.end()
+    (record,) = all_of_them.records
+    assert (record.name, record.fired) == ("unbind", False)
