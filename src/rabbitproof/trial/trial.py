@@ -115,8 +115,8 @@ class Trial:
             try:
                 yield from self._carry_out()
             except _BrokerGone as gone:
-                yield Note(str(gone))
                 self._sending.salvage()
+                yield Note(str(gone))  # a soak shows it now: its sending is over
                 self._found.give_up()
             self._faults.end()
             verdict = self._judge()

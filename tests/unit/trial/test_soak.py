@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from unittest.mock import MagicMock
 
 import pytest
 
+from rabbitproof.model import Note, Step
 from rabbitproof.trial import scenario, soak
+from rabbitproof.trial import trial as trials
 from rabbitproof.trial.kinds import CATALOGUE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -55,3 +59,26 @@ def test_a_folder_inside_another_counts_once(tmp_path: Path) -> None:
     (tmp_path / "b").write_bytes(b"x" * 10)
     assert soak._size({tmp_path, inner}) == 110
     assert soak._size({inner}) == 100
+
+
+def test_why_a_soak_ended_early_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What happens while messages are sent is not shown, but for this."""
+    sending = MagicMock(outcomes=[], done=5)
+    sending.salvage = lambda: setattr(sending, "outcomes", [1])
+
+    def hire(trial: trials.Trial, _: object) -> None:
+        trial._sending, trial._receiving, trial._found = sending, MagicMock(done=3), MagicMock()
+        trial._receiving.crew = None
+
+    def carry_out(_: trials.Trial) -> Iterator[Step]:
+        yield Step("now something is broken")
+        raise trials._BrokerGone("It did not come back.")
+
+    for name, what in {"_hire": hire, "_carry_out": carry_out}.items():
+        monkeypatch.setattr(trials.Trial, name, what)
+    monkeypatch.setattr(trials.Trial, "_judge", lambda _: None)
+    monkeypatch.setattr(trials.Trial, "_result", lambda *_: None)
+    trial = trials.Trial(soak.plan(1, 1, private=True), MagicMock(nodes=()), "run")
+    events = [*soak.Soak(trial).run()]
+    assert Note("It did not come back.") in events
+    assert Step("now something is broken") not in events
