@@ -74,8 +74,8 @@ def bench(
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="Where bench.json, .csv and .html go.")
     ] = OUT,
-    url: options.Url = None,
-    management_url: options.ManagementUrl = None,
+    url: options.UrlAlone = None,
+    management_url: options.ManagementUrlAlone = None,
     as_json: options.Json = False,
 ) -> Exit:
     """Compare this client with the wire ceiling and with other clients, in one run.

@@ -59,15 +59,18 @@ CONFIRM_TIMEOUT = 60.0
 LONGEST_NAME = 255
 """Bytes of a name: it is a short string (AMQP 0-9-1, section 4.2.5.3)."""
 
+_WHERE = "Where RabbitMQ is: amqp[s]://user:password@host:port/vhost, several separated by commas."
+_WHERE_ITS_API_IS = (
+    "Where the Management API is.  [default: port 15672 of RabbitMQ's host, with TLS 15671"
+)
 Url = Annotated[
     str | None,
-    typer.Option(
-        "--url",
-        metavar="URL",
-        help="Where RabbitMQ is: amqp[s]://user:password@host:port/vhost, several separated "
-        f"by commas. Also in {URL_VARIABLE}.",
-    ),
+    typer.Option("--url", metavar="URL", help=f"{_WHERE} Also in {URL_VARIABLE}."),
 ]
+UrlAlone = Annotated[
+    str | None, typer.Option("--url", metavar="URL", help=f"{_WHERE}  [default: a private one]")
+]
+"""For a command that ignores the environment."""
 Host = Annotated[
     str | None,
     typer.Option("--host", metavar="HOST", help="RabbitMQ's host.  [default: localhost]"),
@@ -126,10 +129,14 @@ ManagementUrl = Annotated[
     typer.Option(
         "--management-url",
         metavar="URL",
-        help="Where the Management API is.  [default: port 15672 of RabbitMQ's host, with TLS "
-        f"15671; also in {MANAGEMENT_VARIABLE}]",
+        help=f"{_WHERE_ITS_API_IS}; also in {MANAGEMENT_VARIABLE}]",
     ),
 ]
+ManagementUrlAlone = Annotated[
+    str | None,
+    typer.Option("--management-url", metavar="URL", help=f"{_WHERE_ITS_API_IS}]"),
+]
+"""For a command that ignores the environment."""
 Heartbeat = Annotated[
     int | None,
     typer.Option(

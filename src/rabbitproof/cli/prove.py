@@ -122,8 +122,8 @@ def prove(
             help="Nodes of a soak's private broker: 1, or 3 up.",
         ),
     ] = None,
-    url: options.Url = None,
-    management_url: options.ManagementUrl = None,
+    url: options.UrlAlone = None,
+    management_url: options.ManagementUrlAlone = None,
     owner: Annotated[
         bool,
         typer.Option(

@@ -40,8 +40,8 @@ def selftest(
         list[str] | None,
         typer.Option("--only", metavar="SCENARIO", help="This one; several times for several."),
     ] = None,
-    url: options.Url = None,
-    management_url: options.ManagementUrl = None,
+    url: options.UrlAlone = None,
+    management_url: options.ManagementUrlAlone = None,
     as_json: options.Json = False,
 ) -> Exit:
     """Lose, double and spoil messages on purpose; pass only if each was found, exactly.

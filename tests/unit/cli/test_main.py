@@ -130,3 +130,13 @@ def test_a_command_of_the_table_has_its_name_and_a_help_text(name: str) -> None:
     command = main.load(name)
     assert command.name == name
     assert command.help
+
+
+@pytest.mark.parametrize("name", ["bench", "prove", "selftest"])
+def test_who_ignores_the_environment_does_not_offer_it(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(main.app, arguments=[name, "--help"]) == Exit.DONE
+    text = " ".join(capsys.readouterr().out.split())
+    assert "--url URL" in text
+    assert "RABBITMQ_" not in text
