@@ -1,8 +1,8 @@
 """Faults of a cluster of ours: its nodes one by one, and the network between them.
 
 Rules: after each fault the cluster is whole again, or the fault says what is missing. The node that
-is hit is named by its number, as everywhere. A node that leads the queue is hit only where the
-fault is about that.
+is hit is named by its number, as everywhere. A node that leads the queue is hit where the fault
+is about that, or the plan picks the victim.
 """
 
 from __future__ import annotations
