@@ -83,10 +83,11 @@ class Cables(Pump[End]):
             if end.peer is None and not self.is_held(end):
                 self.came(end)
             self.watch(end)
+        callers = [end for end in self.ends if not end.called]
         return {
             "cut": bool(self._side),
-            "open": len(self.ends),
-            "held": sum(self.is_held(end) for end in self.ends),
+            "open": len(callers),
+            "held": sum(self.is_held(end) for end in callers),
             "bytes": self._carried,
         }
 
