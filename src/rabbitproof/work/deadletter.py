@@ -21,7 +21,13 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from rabbitproof.amqp import content, methods
 from rabbitproof.amqp.content import FLAGS_AT
-from rabbitproof.errors import ConnectionLost, NotFound, RabbitproofError, UsageError
+from rabbitproof.errors import (
+    ConnectionLost,
+    NotFound,
+    RabbitproofError,
+    ResourceLocked,
+    UsageError,
+)
 from rabbitproof.model import Advanced, Started
 from rabbitproof.text import safe
 from rabbitproof.work import topology as wiring
@@ -120,7 +126,7 @@ class Counts:
     sent: int = 0
     """Copies that are confirmed, their dead letters acknowledged."""
     returned: int = 0
-    """No such queue: they stay."""
+    """No such queue, or not for us: they stay."""
     nacked: int = 0
     """Refused by the queue: they stay."""
     looping: int = 0
@@ -378,13 +384,16 @@ class Mover:
         return copy_of(letter, task)
 
     def _check(self, target: str) -> None:
-        """Note when there is no such queue; it can still be deleted later, which comes back."""
+        """Note why nothing can be sent to a queue; one deleted later makes copies come back."""
         connection = self._alive(self._target)
         channel = connection.open_channel()
         try:
             wiring.look(connection, channel, target)
         except NotFound:
             self.problems[target] = "there is no such queue"
+            return
+        except ResourceLocked:
+            self.problems[target] = "another connection has it for itself"
             return
         connection.call(channel, methods.CLOSE)
 
