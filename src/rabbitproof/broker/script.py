@@ -67,6 +67,8 @@ class Program:
         """``name``: what it is called when it does not answer, as in "The proxy"."""
         self._name = name
         self._turn = threading.Lock()
+        self._owed = 0
+        """Answers that are to come: more than one when an earlier one was late."""
         self._process, self._replies = start(module, str(os.getpid()), *arguments)
         try:
             self.first = self._reply()
@@ -89,7 +91,12 @@ class Program:
             with contextlib.suppress(OSError, ValueError):  # gone: the missing reply says so
                 self._process.stdin.write(json.dumps(order).encode() + b"\n")
                 self._process.stdin.flush()
-            return self._reply()
+            self._owed += 1
+            while True:  # the answer to an earlier order may come only now
+                reply = self._reply()
+                self._owed -= 1
+                if not self._owed:
+                    return reply
 
     def close(self) -> None:
         """End the program, and with it every connection that goes through it."""

@@ -391,6 +391,22 @@ def test_a_name_that_nobody_knows_is_said() -> None:
         Proxy.start([("no-such-host.invalid", 5672)])
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="nothing can be stopped here")
+def test_an_answer_that_comes_too_late_is_not_that_to_another_order(
+    way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else every figure from then on would be that of the order before."""
+    monkeypatch.setattr("rabbitproof.broker.script._ORDER_S", MOMENT_S)
+    pid = way.proxy._process.pid
+    os.kill(pid, signal.SIGSTOP)
+    with pytest.raises(NodeFailed, match="does not answer"):
+        way.proxy.told()
+    os.kill(pid, signal.SIGCONT)
+    monkeypatch.setattr("rabbitproof.broker.script._ORDER_S", DEADLINE_S)
+    way.connect()
+    assert (way.proxy.told().cut, way.proxy.cut().cut, way.proxy.heal().cut) == (0, 1, 1)
+
+
 def test_a_proxy_that_is_gone_says_so_at_once(way: Way) -> None:
     way.proxy._process.kill()
     with pytest.raises(NodeFailed, match=r"The proxy does not answer"):
