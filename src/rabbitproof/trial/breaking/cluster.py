@@ -32,12 +32,16 @@ def _leader_kill(plan: FaultPlan, scene: Scene) -> str | None:
         raise Overdue(f"Nobody leads {plan.queue} at this moment.")
     began = time.monotonic()
     _kill(cluster, leader)
-    after = until(
-        scene,
-        lambda: cluster.leader(scene.place.vhost, name, besides=leader),
-        _ELECTED_S,
-        "No other node led the queue.",
-    )
+    try:
+        after = until(
+            scene,
+            lambda: cluster.leader(scene.place.vhost, name, besides=leader),
+            _ELECTED_S,
+            "No other node led the queue.",
+        )
+    except Overdue:
+        _bring_back(cluster, leader)
+        raise
     elected = time.monotonic() - began
     scene.last(plan.lasts_s)
     back = _bring_back(cluster, leader)
