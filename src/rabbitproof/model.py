@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 QueueType = Literal["classic", "quorum", "stream"]
+
+LONGEST_NAME: Final = 255
+"""Bytes of a queue's or an exchange's name: a short string (AMQP 0-9-1, section 4.2.5.3)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,8 +33,8 @@ from rabbitproof.cli.connection import (
     connection_from,
 )
 from rabbitproof.errors import UsageError
+from rabbitproof.model import LONGEST_NAME, Topology
 from rabbitproof.model import Queue as QueueSpec
-from rabbitproof.model import Topology
 from rabbitproof.text import safe
 
 COUNT = 10_000
@@ -55,9 +55,6 @@ GIVE_UP_AFTER = 120.0
 """Seconds; a broker that was killed is back within ten, a machine that boots within a minute."""
 CONFIRM_TIMEOUT = 60.0
 """Seconds; a broker that works confirms within a few."""
-
-LONGEST_NAME = 255
-"""Bytes of a name: it is a short string (AMQP 0-9-1, section 4.2.5.3)."""
 
 _WHERE = "Where RabbitMQ is: amqp[s]://user:password@host:port/vhost, several separated by commas."
 _WHERE_ITS_API_IS = (

@@ -28,7 +28,7 @@ from rabbitproof.errors import (
     ResourceLocked,
     UsageError,
 )
-from rabbitproof.model import Advanced, Started
+from rabbitproof.model import LONGEST_NAME, Advanced, Started
 from rabbitproof.text import safe
 from rabbitproof.work import topology as wiring
 from rabbitproof.work.hold import HELD, Held
@@ -52,8 +52,6 @@ _OF_A_DELIVERY: Final = ("x-delivery-count", "x-acquired-count")
 """Headers that say something of a delivery and not of the message."""
 _REROUTING: Final = ("CC", "BCC")
 """Headers by which a message would go to further queues."""
-_LONGEST_NAME: Final = 255
-"""Bytes of a queue's name at most (AMQP 0-9-1, section 4.2.5.3)."""
 _REPORT_S: Final = 0.5
 
 
@@ -178,7 +176,7 @@ def read_letter(delivery: Delivery) -> Letter:
         queue=str(last.get("queue", "")),
         reason=str(last.get("reason", "")),
         time=_number(last.get("time")),
-        first_queue=first_queue if len(first_queue.encode()) <= _LONGEST_NAME else "",
+        first_queue=first_queue if len(first_queue.encode()) <= LONGEST_NAME else "",
         deaths=sum(_number(one.get("count")) for one in deaths),
         retries=retries,
         routing_key=str(keys[0]) if keys else "",
