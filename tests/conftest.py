@@ -2,7 +2,8 @@
 
 One private node serves the whole run. A missing broker fails the tests, it never skips them.
 With RABBITPROOF_TEST_URL and RABBITPROOF_TEST_MANAGEMENT_URL set, that broker is used instead
-(tests of ``private_node`` still start their own).
+(tests of ``private_node`` still start their own). RABBITPROOF_TEST_RABBITMQ names the release
+that every private node of the tests is of, those of commands as well; see ``--rabbitmq``.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from urllib.parse import quote, unquote, urlsplit
 import httpx
 import pytest
 
-from rabbitproof.broker.install import Installation, provide
+from rabbitproof.broker import releases
 from rabbitproof.broker.node import Node
 from screen import Screen, start
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from rabbitproof.broker.install import Installation
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +46,14 @@ class Vhost:
     url: str
 
 
+RELEASE = os.environ.get("RABBITPROOF_TEST_RABBITMQ") or None
+if RELEASE is not None:
+    os.environ[releases.VARIABLE] = RELEASE
+
+
 @pytest.fixture(scope="session")
 def installation() -> Installation:
-    return provide(logging.getLogger(__name__).info)
+    return releases.provide(RELEASE, logging.getLogger(__name__).info)
 
 
 @pytest.fixture(scope="session")

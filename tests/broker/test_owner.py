@@ -33,7 +33,7 @@ from rabbitproof.broker.node import Node
 # A shell starts what it runs in the background with SIGINT ignored.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 fields = json.loads(sys.argv[1])
-paths = {name: fields[name] and Path(fields[name]) for name in ("home", "erlang_root", "libraries")}
+paths = {name: fields[name] and Path(fields[name]) for name in ("home", "erlang_root")}
 installation = Installation(version=fields["version"], origin=fields["origin"], **paths)
 owned = fields["owned"]
 directory = None if owned else Path(fields["directory"])
@@ -59,7 +59,6 @@ def owner(
         fields = {
             "home": str(installation.home),
             "erlang_root": installation.erlang_root and str(installation.erlang_root),
-            "libraries": installation.libraries and str(installation.libraries),
             "version": installation.version,
             "origin": installation.origin,
             "owned": owned,

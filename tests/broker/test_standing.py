@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rabbitproof.broker import install, standing, watchdog
+from rabbitproof.broker import install, releases, standing, watchdog
 from rabbitproof.broker.layout import State
 from rabbitproof.cli.broker import app
 from rabbitproof.cli.exits import Exit, run
@@ -28,7 +28,12 @@ def cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installation: Installation
 ) -> Iterator[Path]:
     monkeypatch.setenv("RABBITPROOF_CACHE", str(tmp_path))
-    monkeypatch.setattr(standing, "provide", lambda _note: installation)
+    kept = releases.tree(installation)
+    if installation.origin == "fetched":  # the cache of this test has it as well
+        (tmp_path / "releases").mkdir()
+        (tmp_path / "releases" / kept.name).symlink_to(kept)
+    else:
+        monkeypatch.setenv(releases.VARIABLE, str(installation.home))
     yield tmp_path
     for place in (tmp_path / "broker", *(tmp_path / "broker").glob("node-*")):
         state = State.read(place)
@@ -139,7 +144,7 @@ def test_a_cluster_is_up_until_it_is_put_down(
     marks = [node.mark for node in standing.known()]
     assert broker("down") == Exit.DONE
     assert [pid for mark in marks for pid in watchdog.marked(mark)] == []
-    assert up("--nodes", "2") == Exit.UNREACHABLE
+    assert up("--nodes", "2") == Exit.USAGE
     assert "--fresh" in capfd.readouterr().err
     assert broker("down", "--delete") == Exit.DONE
     assert not (cache / "broker").exists()
@@ -174,5 +179,5 @@ def test_a_fetched_rabbitmq_starts(cache: Path, monkeypatch: pytest.MonkeyPatch)
             timeout=110,
         )
     assert sorted(path.name for path in cache.iterdir() if path.name != "nodes") == [
-        *("broker.lock", "rabbitmq", "rabbitmq.lock"),
+        *("broker.lock", "releases"),
     ]

@@ -1,19 +1,20 @@
-"""Fetch RabbitMQ and its Erlang with apt, as an ordinary user, into a folder.
+"""Fetch a RabbitMQ release and its Erlang with apt, as an ordinary user, into a folder.
 
-Holds: an apt that has its own state and cache, the choice of packages, unpacking, and making the
-unpacked Erlang run from where it is.
-Refuses to hold: where RabbitMQ is when it is installed, and what to say on systems without apt
-(``install.py``).
+Holds: an apt that has its own state and cache, the suites of Debian that are asked, the choice of
+packages, unpacking, and making the unpacked Erlang run from wherever it is.
+Refuses to hold: which releases are kept and which one is meant (``releases.py``), and where
+RabbitMQ is when it is installed (``install.py``).
 
 Rules
 -----
-- The system's own sources, keys, proxies and apt configuration are used, so that apt itself
-  verifies every signature. Nothing here switches a check off; unauthenticated packages are
-  refused whatever the system's configuration says.
-- Nothing outside the target folder's parent is written. The target appears whole or not at all:
-  it is built beside and renamed.
-- The packages are worked out by apt, against an empty package list: whatever the machine has
-  installed, the fetched server and its Erlang fit each other.
+- apt itself verifies every signature, with Debian's own archive keyring. Nothing here switches a
+  check off; unauthenticated packages are refused whatever the system's configuration says. The
+  system's mirror, proxies and certificates are used.
+- A suite is a means: each is asked which version it offers. That Debian gives a suite another
+  name, or another RabbitMQ, changes nothing here.
+- Nothing outside the given folder is written, and what is unpacked may be moved.
+- The packages are worked out by apt, against an empty package list. The C library comes along, and
+  Erlang's programs are started through it: whatever the machine has, older or newer, they fit.
 """
 
 from __future__ import annotations
@@ -22,36 +23,48 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from rabbitproof.broker import lock
 from rabbitproof.errors import InstallError
 from rabbitproof.text import safe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Iterator, Sequence
 
-LIBRARIES = "libraries"
-"""Folder below the target with the shared libraries that the machine lacks, if any."""
+MIRROR_VARIABLE: Final = "RABBITPROOF_MIRROR"
 
-_DEADLINE_S = 600.0
-"""For one apt command; a slow line needs minutes for 34 MB."""
+SUITES: Final = ("testing", "stable", "oldstable", "oldoldstable", "unstable")
+"""In which they are asked. Names that stay while releases move through them; the one that anything
+can break comes last."""
 
-_ROOM = 130_000_000
-"""Bytes that must be free: package lists 20 MB, packages 35 MB, unpacked 60 MB. apt itself retries
-for minutes on a full disk."""
+_DEADLINE_S: Final = 600.0
+"""For one apt command; a slow line needs minutes for 60 MB."""
 
-_OURS = re.compile(r"^(rabbitmq-server|erlang-[\w.+-]+)$")
+LISTS: Final = 60_000_000
+"""Bytes for a suite's package lists, while they are read."""
 
-_INSTALLS = re.compile(r"^Inst (\S+)", re.MULTILINE)
+_UNPACKED: Final = 3
+"""So many times its packages' size is a release, with the packages, while it is unpacked."""
 
-_LACKS = re.compile(r"^\s*(\S+) => not found", re.MULTILINE)
+_KEYRING: Final = "debian-archive-keyring"
 
-_ERL = """#!/bin/sh
+_INSTALLS: Final = re.compile(r"^Inst (\S+)", re.MULTILINE)
+_URIS: Final = re.compile(r"^'\S+' \S+ (\d+)", re.MULTILINE)
+_EDGES: Final = re.compile(r"^(?:(\S+)|[ |]+(?:Pre)?Depends: (\S+))$", re.MULTILINE)
+_UPSTREAM: Final = re.compile(r"^\s+Candidate: (?:\d+:)?(\d[\d.]*)", re.MULTILINE)
+_MIRROR: Final = re.compile(rb"https?://[\w.-]+/debian\b")
+
+_LOADED: Final = """#!/bin/sh
+# Started through the C library that came with it, which need not be this machine's.
+libraries=${{0%/*}}/{up}{libraries}
+exec "$libraries/{loader}" --library-path "$libraries{more}" "$0.elf" "$@"
+"""
+
+_ERL: Final = """#!/bin/sh
 # In place of the distribution's, which holds /usr/lib/erlang as a constant.
-ROOTDIR="${{ERL_ROOTDIR:-{root}}}"
+ROOTDIR=$(cd "${{0%/*}}/{up}" && pwd)
 BINDIR="$ROOTDIR/{erts}/bin"
 EMU=beam
 PROGNAME=erl
@@ -65,66 +78,154 @@ def usable() -> bool:
     return all(shutil.which(tool) for tool in ("apt-get", "dpkg"))
 
 
-def fetch(target: Path, note: Callable[[str], None]) -> None:
-    """Fill ``target`` with RabbitMQ and Erlang; do nothing when another process just has.
+class Offer:
+    """What one suite offers: RabbitMQ's version, its packages, and how many bytes they have.
 
-    Raise InstallError with a sentence about what to do when the packages cannot be had or kept.
+    ``where`` names the suite for people; ``version`` is None where the suite has no RabbitMQ.
+    Raise InstallError where it can't be asked.
     """
+
+    def __init__(self, work: Path, suite: str | None, mirror: Mirror | None) -> None:
+        """Ask it; ``work`` is a new folder. Without a suite: all that the system's own apt sees."""
+        self._work = work
+        self.where = f"Debian {suite}" if suite else "this system's own packages"
+        self._config = _configure(work, mirror.source(suite) if mirror and suite else None)
+        refresh = _run(["apt-get", "-c", str(self._config), "update", "-q"], check=False)
+        if refresh.returncode != 0 and suite:
+            raise InstallError(f"{self.where} at {safe(mirror.uri if mirror else '', 200)} could "
+                               f"not be asked: {_complaint(refresh)}")  # fmt: skip
+        policy = _run(["apt-cache", "-c", str(self._config), "policy", "rabbitmq-server"])
+        named = _UPSTREAM.search(policy.stdout)
+        # One source that fails (a vendor's, behind a firewall) does not matter as long as the
+        # packages can be had from another.
+        if named is None and refresh.returncode != 0:
+            raise InstallError(f"{self.where} could not be asked: {_complaint(refresh)}")
+        self.version: str | None = named.group(1) if named else None
+        self.packages: tuple[str, ...] = ()
+        self.size = 0
+
+    def choose(self) -> None:
+        """Work out the packages: RabbitMQ, its Erlang, and the libraries that this one needs."""
+        command = ["apt-get", "-c", str(self._config), "install", "--simulate"]
+        plan = _run([*command, "--no-install-recommends", "rabbitmq-server"], check=False)
+        names = set(_INSTALLS.findall(plan.stdout))
+        if plan.returncode != 0 or "rabbitmq-server" not in names:
+            raise InstallError(
+                f"{self.where} names a RabbitMQ {self.version} but not all that it needs:"
+                f" {_complaint(plan)}"
+            )
+        erlang = {name for name in names if name.startswith("erlang-")}
+        libraries = {name for name in names if re.match("lib|zlib", name)}
+        needed = ["apt-cache", "-c", str(self._config), "depends", "--no-recommends"]
+        needed += ["--no-suggests", "--no-conflicts", "--no-breaks", "--no-replaces"]
+        needs = _edges(_run([*needed, "--no-enhances", *sorted(erlang | libraries)]).stdout)
+        wanted, pending = set(erlang), list(erlang)
+        while pending:
+            found = needs.get(pending.pop(), set()) & libraries - wanted
+            wanted |= found
+            pending += found
+        self.packages = ("rabbitmq-server", *sorted(wanted))
+        listing = _run(["apt-get", "-c", str(self._config), "download", "--print-uris",
+                        *self.packages])  # fmt: skip
+        self.size = sum(map(int, _URIS.findall(listing.stdout)))
+
+    def fetch(self, root: Path) -> None:
+        """Download and unpack it into ``root``, which is made."""
+        check_room(root.parent, _UNPACKED * self.size)
+        _unpack(self._config, self._work, self.packages, root)
+        _relocate(root)
+
+
+class Mirror:
+    """Where Debian's suites are had from, and the keys that sign them."""
+
+    def __init__(self, work: Path) -> None:
+        """Find both; ``work`` is a new folder for what has to be fetched for that.
+
+        On Debian they are the system's. Elsewhere the system's own archive has Debian's keyring
+        and its tool, which knows Debian's address, as packages.
+        """
+        keyring = next(Path("/usr/share/keyrings").glob(f"{_KEYRING}.[gp]*"), None)
+        uri = os.environ.get(MIRROR_VARIABLE) or _system_mirror()
+        if keyring is None or uri is None:
+            config = _configure(work, None)
+            _run(["apt-get", "-c", str(config), "update", "-q"], check=False)
+            root = work / "root"
+            _unpack(config, work, (_KEYRING, "debootstrap"), root)
+            keyring = keyring or next(root.glob(f"usr/share/keyrings/{_KEYRING}.[gp]*"), None)
+            said = _MIRROR.search((root / "usr/sbin/debootstrap").read_bytes())
+            uri = uri or (said.group().decode() if said else None)
+        if keyring is None or uri is None:
+            raise InstallError(
+                "Neither Debian's keys nor its address are known here; name a mirror of Debian "
+                f"with {MIRROR_VARIABLE} and install {_KEYRING}."
+            )
+        self.uri, self._keyring = uri, keyring
+
+    def source(self, suite: str) -> str:
+        """Return the source of one suite, in the format of sources.list(5)."""
+        return (
+            f"Types: deb\nURIs: {self.uri}\nSuites: {suite}\nComponents: main\n"
+            f"Signed-By: {self._keyring}\n"
+        )
+
+
+def offers(work: Path) -> Iterator[Offer | InstallError]:
+    """Ask one suite after the other, the newest first; the system's own apt is the last.
+
+    ``work`` is a new folder. Where a suite can't be asked the error is yielded.
+    """
+    mirror = None
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with lock.held(target.with_suffix(".lock"), deadline_s=_DEADLINE_S):
-            if target.exists():
-                return
-            free = shutil.disk_usage(target.parent).free
-            if free < _ROOM:
-                raise InstallError(
-                    f"RabbitMQ needs {_ROOM // 10**6} MB in {target.parent} and only"
-                    f" {free // 10**6} MB are free; make room there or name another folder with"
-                    " RABBITPROOF_CACHE."
-                )
-            for stale in target.parent.glob(f"{target.name}.*.part"):
-                shutil.rmtree(stale, ignore_errors=True)  # of a fetch that was killed
-            work = Path(tempfile.mkdtemp(".part", f"{target.name}.", target.parent))
-            try:
-                _fill(work, target, note)
-                (work / "root").rename(target)
-            finally:
-                shutil.rmtree(work, ignore_errors=True)
-    except TimeoutError:
+        mirror = Mirror(work / "mirror")
+    except (InstallError, OSError) as error:
+        yield InstallError(f"Debian's suites could not be asked: {error}")
+    for suite in (*SUITES, None) if mirror else (None,):
+        try:
+            yield Offer(work / (suite or "own"), suite, mirror if suite else None)
+        except InstallError as error:
+            yield error
+
+
+def check_room(folder: Path, needed: int) -> None:
+    """Raise InstallError unless so many bytes are free; apt itself retries on a full disk."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
         raise InstallError(
-            f"Another process has been filling {target.parent} for {_DEADLINE_S:g} s; end it or"
-            " name another folder with RABBITPROOF_CACHE."
-        ) from None
-    except OSError as error:
-        raise InstallError(
-            f"RabbitMQ could not be kept in {target.parent} ({error.strerror or error});"
-            " make room there or name another folder with RABBITPROOF_CACHE."
-        ) from error
+            f"Fetching RabbitMQ needs {needed // 10**6} MB in {folder} and only"
+            f" {free // 10**6} MB are free; make room there or name another folder with"
+            " RABBITPROOF_CACHE."
+        )
 
 
-def _fill(work: Path, target: Path, note: Callable[[str], None]) -> None:
-    root, debs = work / "root", work / "debs"
-    root.mkdir(mode=0o755)
-    debs.mkdir()
-    config = _configure(work / "apt")
-    note("fetching RabbitMQ with apt into the cache (about 35 MB, once)")
-    refresh = _run(["apt-get", "-c", str(config), "update", "-q"], check=False)
-    # One source that fails (a vendor's, behind a firewall) does not matter as long as the
-    # packages needed can be worked out; what it said is told if they cannot.
-    wanted = _closure(config, refresh)
-    _download(config, debs, [name for name in wanted if _OURS.match(name)])
-    for deb in sorted(debs.glob("*.deb")):
-        _run(["dpkg", "-x", str(deb), str(root)])
-        deb.unlink()
-    _relocate_erlang(root / "usr/lib/erlang", target / "usr/lib/erlang")
-    _add_libraries(config, root, work, wanted)
+def _system_mirror() -> str | None:
+    """Return the mirror from which this system, if it is Debian, has its own packages."""
+    try:
+        release = Path("/etc/os-release").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    if not re.search(r"^ID=\"?debian\"?$", release, re.MULTILINE):
+        return None
+    form = "$(COMPONENT) $(RELEASE) $(REPO_URI)"
+    listing = _run(["apt-get", "indextargets", "--no-release-info", "--format", form])
+    found = re.findall(r"^main [a-z]+ (\S+)$", listing.stdout, re.MULTILINE)
+    # Others name their suites as Debian does; its mirrors have a path of that name.
+    found.sort(key=lambda uri: not uri.rstrip("/").endswith("/debian"))
+    return found[0] if found else None
 
 
-def _configure(folder: Path) -> Path:
-    """Write the configuration of an apt whose state is all below ``folder``."""
-    (folder / "lists/partial").mkdir(parents=True)
-    (folder / "archives/partial").mkdir(parents=True)
+def _configure(folder: Path, source: str | None) -> Path:
+    """Write the configuration of an apt whose state is all below ``folder``.
+
+    It sees that one source only, or without one all sources of the system.
+    """
+    for name in ("lists/partial", "archives/partial"):
+        (folder / name).mkdir(parents=True)
     (folder / "status").touch()
+    ours = ""
+    if source is not None:
+        (folder / "ours.sources").write_text(source, encoding="utf-8")
+        ours = f'Dir::Etc::sourcelist "{folder}/ours.sources";\nDir::Etc::sourceparts "-";\n'
     config = folder / "apt.conf"
     config.write_text(
         f"""\
@@ -134,7 +235,7 @@ Dir::State::status "{folder}/status";
 Dir::Cache "{folder}";
 Dir::Cache::archives "{folder}/archives";
 Dir::Log "{folder}";
-Debug::NoLocking "true";
+{ours}Debug::NoLocking "true";
 APT::Sandbox::User "";
 APT::Get::AllowUnauthenticated "false";
 Acquire::AllowInsecureRepositories "false";
@@ -143,6 +244,7 @@ Acquire::Languages "none";
 Acquire::Retries "2";
 Acquire::http::Timeout "20";
 Acquire::https::Timeout "20";
+#clear APT::Default-Release;
 #clear APT::Update::Pre-Invoke;
 #clear APT::Update::Post-Invoke;
 #clear APT::Update::Post-Invoke-Success;
@@ -153,18 +255,16 @@ Acquire::https::Timeout "20";
     return config
 
 
-def _closure(config: Path, refresh: subprocess.CompletedProcess[str]) -> list[str]:
-    """Return the names of rabbitmq-server and everything it depends on."""
-    command = ["apt-get", "-c", str(config), "install", "--simulate", "--no-install-recommends"]
-    plan = _run([*command, "rabbitmq-server"], check=False)
-    names = _INSTALLS.findall(plan.stdout)
-    if plan.returncode != 0 or "rabbitmq-server" not in names:
-        raise InstallError(
-            f"apt could not provide rabbitmq-server ({_complaint(refresh, plan)}); check the"
-            " network, the proxy and `apt-get update`, or install it with"
-            " `sudo apt-get install rabbitmq-server`."
-        )
-    return names
+def _edges(text: str) -> dict[str, set[str]]:
+    """Return what each package depends on, as ``apt-cache depends`` lists it."""
+    needs: dict[str, set[str]] = {}
+    of = ""
+    for name, needed in _EDGES.findall(text):
+        if name:
+            of = name.partition(":")[0]
+        else:
+            needs.setdefault(of, set()).add(needed.partition(":")[0])
+    return needs
 
 
 def _download(config: Path, debs: Path, names: Sequence[str]) -> None:
@@ -176,37 +276,59 @@ def _download(config: Path, debs: Path, names: Sequence[str]) -> None:
         )
 
 
-def _relocate_erlang(here: Path, final: Path) -> None:
-    """Give the unpacked Erlang a start script that does not assume /usr/lib/erlang.
-
-    There are two copies of it: RabbitMQ itself starts the one beside the emulator.
-    """
-    for emulator in here.glob("erts-*/bin"):
-        text = _ERL.format(root=final, erts=emulator.parent.name)
-        for script in (here / "bin/erl", emulator / "erl"):
-            script.unlink(missing_ok=True)
-            script.write_text(text, encoding="utf-8")
-            script.chmod(0o755)
-
-
-def _add_libraries(config: Path, root: Path, work: Path, wanted: Sequence[str]) -> None:
-    """Add the shared libraries that Erlang needs and this machine lacks, normally none."""
-    binaries = [
-        *root.glob("usr/lib/erlang/erts-*/bin/*"),
-        *root.glob("usr/lib/erlang/lib/*/priv/lib/*.so"),
-    ]
-    listing = _run(["ldd", *map(str, binaries)], check=False).stdout
-    if not _LACKS.search(listing):
-        return
-    debs, unpacked, libraries = work / "library-debs", work / "library-root", root / LIBRARIES
+def _unpack(config: Path, work: Path, names: Sequence[str], root: Path) -> None:
+    """Download packages and unpack them into ``root``, which is made."""
+    debs = work / "debs"
     debs.mkdir()
-    libraries.mkdir()
-    _download(config, debs, [name for name in wanted if name.startswith("lib")])
-    for deb in debs.glob("*.deb"):
-        _run(["dpkg", "-x", str(deb), str(unpacked)])
-    for name in sorted(set(_LACKS.findall(listing))):
-        for library in unpacked.rglob(name):
-            shutil.copy(library, libraries / name)
+    root.mkdir(mode=0o755)
+    _download(config, debs, names)
+
+    def unpack(deb: Path) -> None:
+        _run(["dpkg", "-x", str(deb), str(root)])
+        deb.unlink()
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # what takes time is xz, on one core each
+        list(pool.map(unpack, sorted(debs.glob("*.deb"))))
+
+
+def _relocate(root: Path) -> None:
+    """Make Erlang run from wherever ``root`` is, with the libraries that are in there.
+
+    There are two copies of its start script: RabbitMQ itself starts the one beside the emulator.
+    """
+    erlang = root / "usr/lib/erlang"
+    emulator = next(erlang.glob("erts-*/bin"), None)
+    loader = next((one for one in root.glob("**/*-linux-gnu*/ld-*.so.*") if one.is_file()), None)
+    if emulator is None or loader is None:
+        raise InstallError(
+            "The packages that apt delivered hold no Erlang that could be started from a folder;"
+            " have RabbitMQ installed, or name the generic Unix archive with --rabbitmq DIR."
+        )
+    folders = [path for path in (*root.glob("usr/lib/*-linux-gnu*"), *root.glob("lib/*-linux-gnu*"))
+               if path != loader.parent]  # fmt: skip
+    for program in (*emulator.iterdir(), *erlang.glob("lib/*/priv/bin/*")):
+        if program.is_file() and not program.is_symlink() and _is_elf(program):
+            up = f"{os.path.relpath(root, program.parent)}/"
+            more = "".join(f":${{0%/*}}/{up}{folder.relative_to(root)}" for folder in folders)
+            text = _LOADED.format(
+                up=up, libraries=loader.parent.relative_to(root), loader=loader.name, more=more
+            )
+            program.rename(program.with_name(f"{program.name}.elf"))
+            _write_script(program, text)
+    for script in (erlang / "bin/erl", emulator / "erl"):
+        up = os.path.relpath(erlang, script.parent)
+        _write_script(script, _ERL.format(up=up, erts=emulator.parent.name))
+
+
+def _is_elf(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"\x7fELF"
+
+
+def _write_script(path: Path, text: str) -> None:
+    path.unlink(missing_ok=True)
+    path.write_text(text, encoding="utf-8")
+    path.chmod(0o755)
 
 
 def _run(

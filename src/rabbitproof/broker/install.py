@@ -1,8 +1,8 @@
-"""Find a RabbitMQ server on this machine, or have one fetched without root.
+"""Find the RabbitMQ server that is installed on this machine.
 
 Holds: where RabbitMQ's packages of the common systems put their files, the cache folder, and
 the one command that installs RabbitMQ on a system where nothing can be fetched.
-Refuses to hold: how apt fetches (``apt.py``) and how a node is started (``node.py``).
+Refuses to hold: which release is meant (``releases.py``) and how a node is started (``node.py``).
 
 Rules
 -----
@@ -24,11 +24,10 @@ from typing import TYPE_CHECKING, Literal
 
 import platformdirs
 
-from rabbitproof.broker import apt
 from rabbitproof.errors import InstallError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
 CACHE_VARIABLE = "RABBITPROOF_CACHE"
 
@@ -44,14 +43,13 @@ class Installation:
     """One RabbitMQ server's files.
 
     ``home`` is the folder that holds ``sbin``; ``erlang_root`` the Erlang to use with it, None
-    for the ``erl`` on PATH; ``libraries`` a folder of shared libraries the machine lacks.
+    for the ``erl`` on PATH.
     """
 
     home: Path
     erlang_root: Path | None
     version: str
     origin: Literal["installed", "fetched"]
-    libraries: Path | None = None
 
     def tool(self, name: str) -> Path:
         """Return the path of one of the server's own commands, such as ``rabbitmqctl``."""
@@ -76,43 +74,19 @@ def check_path(path: Path) -> Path:
     return path
 
 
-def provide(note: Callable[[str], None], *, cache: Path | None = None) -> Installation:
-    """Return an installed RabbitMQ, else a fetched one; ``note`` gets a line about slow steps."""
-    return find() or fetch(cache or cache_folder(), note)
-
-
 def find() -> Installation | None:
     """Return the newest RabbitMQ installed on this machine together with a usable Erlang."""
-    homes = {home.resolve() for home in _installed_homes() if _is_home(home)}
-    for home in sorted(homes, key=lambda home: version_key(_version(home)), reverse=True):
-        erlang = _erlang_for(home)
-        if erlang is not False:
-            return Installation(home, erlang, _version(home), "installed")
+    homes = {home.resolve() for home in _installed_homes() if is_home(home)}
+    for home in sorted(homes, key=lambda home: version_key(home_version(home)), reverse=True):
+        if (found := at(home)) is not None:
+            return found
     return None
 
 
-def fetch(cache: Path, note: Callable[[str], None]) -> Installation:
-    """Return RabbitMQ from the cache, filling the cache first when it is empty.
-
-    Only where ``apt-get`` and ``dpkg`` exist; elsewhere raise InstallError with the command that
-    installs RabbitMQ. A filled cache needs no network.
-    """
-    folder = check_path(cache) / "rabbitmq"
-    fetched = _in_tree(folder)
-    if fetched is None:
-        if not apt.usable():
-            raise InstallError(
-                f"There is no RabbitMQ on this machine; install it with `{install_command()}`,"
-                " or name a running broker with --url."
-            )
-        apt.fetch(folder, note)
-        fetched = _in_tree(folder)
-    if fetched is None:
-        raise InstallError(
-            f"What apt delivered to {folder} holds no RabbitMQ server; delete that folder and try"
-            f" again, or install RabbitMQ with `{install_command()}`."
-        )
-    return fetched
+def at(home: Path) -> Installation | None:
+    """Return the server in the folder ``home`` together with a usable Erlang, None without both."""
+    erlang = _erlang_for(home) if is_home(home) else False
+    return None if erlang is False else Installation(home, erlang, home_version(home), "installed")
 
 
 def install_command() -> str:
@@ -137,18 +111,6 @@ def _have(tool: str) -> bool:
     return shutil.which(tool) is not None
 
 
-def _in_tree(folder: Path) -> Installation | None:
-    """Return the installation that ``apt.fetch`` left in ``folder``."""
-    erlang = folder / "usr/lib/erlang"
-    for home in sorted((folder / "usr/lib/rabbitmq/lib").glob("rabbitmq_server-*")):
-        if _is_home(home) and (erlang / "bin/erl").exists():
-            libraries = folder / apt.LIBRARIES
-            return Installation(
-                home, erlang, _version(home), "fetched", libraries if libraries.is_dir() else None
-            )
-    return None
-
-
 def _installed_homes() -> Iterator[Path]:
     """Yield every folder that a package, Homebrew, an archive or an installer may have filled."""
     named = os.environ.get("RABBITMQ_HOME")
@@ -170,13 +132,14 @@ def _installed_homes() -> Iterator[Path]:
         yield Path(found).resolve().parent.parent
 
 
-def _is_home(home: Path) -> bool:
+def is_home(home: Path) -> bool:
+    """Tell whether a folder is that of a server."""
     # A wrapper's parent is not a home: the server's own scripts sit beside rabbitmq-env.
     script = "rabbitmq-server.bat" if os.name == "nt" else "rabbitmq-env"
     return (home / "sbin" / script).is_file() and (home / "plugins").is_dir()
 
 
-def _version(home: Path) -> str:
+def home_version(home: Path) -> str:
     """Return the server's version: from the folder's name, else from its own ``rabbit`` plugin."""
     named = _HOME_NAME.search(home.name)
     if named:

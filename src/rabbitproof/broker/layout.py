@@ -29,12 +29,11 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from rabbitproof.broker.install import Installation, version_key
 from rabbitproof.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-
-    from rabbitproof.broker.install import Installation
 
 PLUGINS = ("rabbitmq_management", "rabbitmq_prometheus")
 """Switched on in every node."""
@@ -217,8 +216,6 @@ class Layout:
             ours["ERL_ROOTDIR"] = str(self.installation.erlang_root)
             ours["ERLANG_HOME"] = str(self.installation.erlang_root)
             path = os.pathsep.join((str(self.installation.erlang_root / "bin"), path))
-        if self.installation.libraries:
-            ours["LD_LIBRARY_PATH"] = str(self.installation.libraries)
         if self._server.is_dir():
             ours["RABBITMQ_SCRIPTS_DIR"] = str(self._server / "sbin")
         if os.name == "nt":
@@ -290,6 +287,9 @@ class Layout:
                 "ssl_options.verify": "verify_none",
                 "ssl_options.fail_if_no_peer_cert": "false",
             }
+        if version_key(self.installation.version) >= (3, 13):
+            # The queues that this program makes unless told otherwise; 4.3 refuses them by default.
+            lines["deprecated_features.permit.transient_nonexcl_queues"] = "true"
         lines |= self._cluster_configuration()
         lines |= settings
         for name, text in lines.items():
@@ -321,7 +321,7 @@ class Layout:
         Up to 3.13 the first of them holds a lock meanwhile, and looks in vain: the others wait for
         that lock and join it afterwards. From 4.0 on all agree on one, and wait until it is ready.
         """
-        if int(self.installation.version.partition(".")[0] or 0) >= 4:
+        if version_key(self.installation.version) >= (4,):
             return {}
         return {
             "cluster_formation.discovery_retry_interval": "100",
@@ -411,7 +411,6 @@ class State:
     version: str
     home: str
     erlang_root: str | None
-    libraries: str | None
     origin: str
     mark: str
     identity: Identity
@@ -433,6 +432,7 @@ class State:
         try:
             fields = json.loads((directory / _STATE).read_text(encoding="utf-8"))
             identity, ports = Identity(**fields.pop("identity")), Ports(**fields.pop("ports"))
+            fields.pop("libraries", None)  # of an older version of this program
             names = tuple(map(str, fields.pop("names", ())))
             return cls(identity=identity, ports=ports, names=names, **fields)
         except (OSError, ValueError, KeyError, TypeError):

@@ -133,7 +133,6 @@ class Node:
             Path(state.erlang_root) if state.erlang_root else None,
             state.version,
             "fetched" if state.origin == "fetched" else "installed",
-            Path(state.libraries) if state.libraries else None,
         )
         node = cls(
             Layout(
@@ -163,6 +162,16 @@ class Node:
     def name(self) -> str:
         """The node's name, as Erlang and the Management API know it."""
         return self._layout.identity.name
+
+    @property
+    def release(self) -> str:
+        """The version that its data are of."""
+        return self._layout.installation.version
+
+    @property
+    def home(self) -> Path:
+        """The folder of the server that it runs."""
+        return self._layout.installation.home
 
     @property
     def memory_limit(self) -> int:
@@ -425,7 +434,6 @@ class Node:
             version=self.version,
             home=str(installation.home),
             erlang_root=str(installation.erlang_root) if installation.erlang_root else None,
-            libraries=str(installation.libraries) if installation.libraries else None,
             origin=installation.origin,
             mark=self._layout.mark,
             identity=self._layout.identity,

@@ -6,25 +6,32 @@ Refuses to hold: how a node works (``node.py``) and what people are told (``cli/
 Rules
 -----
 - One at a time for each cache folder; two commands at once wait for each other.
-- Its data stay until somebody asks for their removal.
+- Its data stay until somebody asks for their removal, and another release never touches them.
 - Its login is guest/guest, which RabbitMQ accepts from the loopback only, where alone it listens.
 """
 
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, Final
 
-from rabbitproof.broker import lease, lock, readiness, watchdog
+from rabbitproof.broker import lease, lock, ports, readiness, releases, watchdog
 from rabbitproof.broker.cluster import MOST_NODES, Cluster
-from rabbitproof.broker.install import cache_folder, check_path, provide
+from rabbitproof.broker.install import cache_folder, check_path
 from rabbitproof.broker.layout import State
 from rabbitproof.broker.node import Node
-from rabbitproof.errors import NodeFailed
+from rabbitproof.errors import NodeFailed, UsageError
+from rabbitproof.text import safe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from rabbitproof.broker.install import Installation
+
+_AMQP: Final = 5672
+_MANAGEMENT: Final = 15672
 
 _WAIT_S = 120.0
 """For another ``up`` or ``down`` to finish; a first ``up`` fetches RabbitMQ."""
@@ -50,21 +57,26 @@ def current() -> list[Node]:
 
 def up(
     *,
-    amqp_port: int,
-    management_port: int,
-    fresh: bool,
+    amqp_port: int | None = None,
+    management_port: int | None = None,
+    fresh: bool = False,
     note: Callable[[str], None],
     nodes: int | None = None,
+    rabbitmq: str | None = None,
 ) -> tuple[list[Node], bool]:
     """Return all nodes and whether any had to be started; ``fresh`` discards earlier data.
 
-    What is up already is left alone, whatever ports and data were asked for; of a cluster, nodes
-    that are down are started again. Without ``nodes``: as many as the last time, or one.
+    What is up already is left alone; of a cluster, nodes that are down are started again. Raise
+    UsageError where something else than what is up, or than the kept data are of, was asked for.
+    Without ``nodes``: as many as the last time, or one. Without ports: RabbitMQ's own, and any free
+    one for management beside another AMQP port. ``rabbitmq``: see ``releases.provide``; without it
+    the release that the kept data are of.
     """
     with _alone():
         found = known()
         running = [node for node in found if node.pid is not None]
         if running:
+            _check_is_up(found, amqp_port, management_port, nodes, rabbitmq)
             down = [node for node in found if node.pid is None]
             for node in down:
                 note("starting again a node that is down")
@@ -73,41 +85,112 @@ def up(
                 Cluster(tuple(found)).await_whole()
             return found, bool(down)
         _end_leftovers()
-        if fresh:
-            watchdog.remove(folder())
-            found = []
-        wanted = nodes or len(found) or 1
-        if found and wanted != len(found):
-            raise NodeFailed(
-                f"The data of the last time are of {len(found)} node{'s' * (len(found) > 1)}; say "
-                f"--nodes {len(found)} to have them again, or --fresh to delete them."
+        kept = [] if fresh else found
+        wanted = nodes or len(kept) or 1
+        if kept and wanted != len(kept):
+            raise UsageError(
+                f"The data of the last time are of {len(kept)} node{'s' * (len(kept) > 1)}; say "
+                f"--nodes {len(kept)} to have them again, or --fresh to delete them."
             )
-        installation = provide(note)
+        if fresh:
+            installation = releases.provide(rabbitmq, note)
+            watchdog.remove(folder())  # not before there is what to start instead
+        else:
+            installation = _installation(kept, rabbitmq, note)
         many = f", {wanted} nodes of one cluster" if wanted > 1 else ""
         note(f"starting RabbitMQ {installation.version}{many}")
-        username, password = "guest", "guest"  # RabbitMQ's own, good for the loopback only
+        amqp = _AMQP if amqp_port is None else amqp_port
+        # Who asks for another port has something on the usual ones.
+        usual = _MANAGEMENT if amqp == _AMQP else 0
+        management = usual if management_port is None else management_port
+        login = "guest"  # name and password: RabbitMQ's own, good for the loopback only
         if wanted > 1:
             cluster = Cluster.start(
                 installation,
                 nodes=wanted,
                 directory=folder(),
-                amqp_port=amqp_port,
-                management_port=management_port,
-                username=username,
-                password=password,
+                amqp_port=amqp,
+                management_port=management,
+                username=login,
+                password=login,
                 owned=False,
             )
             return list(cluster.nodes), True
         node = Node.start(
             installation,
             directory=folder(),
-            amqp_port=amqp_port,
-            management_port=management_port,
-            username=username,
-            password=password,
+            amqp_port=amqp,
+            management_port=management,
+            username=login,
+            password=login,
             owned=False,
         )
         return [node], True
+
+
+def _check_is_up(
+    found: list[Node],
+    amqp_port: int | None,
+    management_port: int | None,
+    nodes: int | None,
+    rabbitmq: str | None,
+) -> None:
+    """Raise UsageError where something was asked for that what is up is not."""
+    first = found[0]
+    version = first.release
+    asked = {
+        f"--nodes {nodes}": nodes is not None and nodes != len(found),
+        f"--port {amqp_port}": amqp_port and amqp_port != first.port,
+        f"--management-port {management_port}": management_port
+        and first.management_url != f"http://{ports.LOOPBACK}:{management_port}",
+        f"--rabbitmq {rabbitmq}": rabbitmq is not None and not _is(version, first, rabbitmq),
+    }
+    differs = [option for option, does in asked.items() if does]
+    if differs:
+        many = f" with {len(found)} nodes" if len(found) > 1 else ""
+        raise UsageError(
+            f"RabbitMQ {version} is up{many} on port {first.port} already, so"
+            f" {safe(' and '.join(differs), 200)} can't be had; type `rabbitproof broker down`,"
+            " then this again."
+        )
+
+
+def _is(version: str, node: Node, asked: str) -> bool:
+    """Tell whether a node is what ``--rabbitmq`` asks for."""
+    home = node.home
+    if asked == releases.INSTALLED or not releases.is_release(asked):
+        found = releases.provide(asked, lambda _: None)
+        return found.home == home
+    return releases.matches(version, asked)
+
+
+def _installation(
+    found: list[Node], rabbitmq: str | None, note: Callable[[str], None]
+) -> Installation:
+    """Return what to start: what was asked for, if it can work on the data that were kept."""
+    if not found:
+        if any(place.joinpath("data").is_dir() for place in _places()):
+            raise NodeFailed(
+                f"There are data in {folder()} and nobody knows of which RabbitMQ; --fresh deletes"
+                " them."
+            )
+        return releases.provide(rabbitmq, note)
+    kept = found[0].release
+    data = releases.series(kept)
+    if not (rabbitmq or os.environ.get(releases.VARIABLE)):
+        # Its very server, if that is still there, else a patch of the same release.
+        same = [one for one in releases.here() if one.home == found[0].home]
+        return same[0] if same else releases.provide(data, note)
+    asked = rabbitmq or os.environ[releases.VARIABLE]
+    wanted = None if releases.is_release(asked) else releases.provide(asked, note)
+    version = wanted.version if wanted else asked
+    if releases.series(version) != data:
+        raise UsageError(
+            f"The data that were kept are of RabbitMQ {kept}, and {version} would change them for"
+            f" good; `rabbitproof broker up --rabbitmq {data}` goes on with them, --fresh deletes"
+            " them."
+        )
+    return wanted or releases.provide(asked, note)
 
 
 def down(*, delete: bool) -> bool:

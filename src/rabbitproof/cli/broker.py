@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rabbitproof.cli import options
 from rabbitproof.cli.exits import Exit, note
 from rabbitproof.cli.options import new_app
-from rabbitproof.errors import NodeFailed
+from rabbitproof.errors import NodeFailed, UsageError
+from rabbitproof.text import safe
 
 if TYPE_CHECKING:
     from rabbitproof.broker.node import Node
@@ -29,8 +31,15 @@ _RABBITMQCTL_EXITS = {0: Exit.DONE, 64: Exit.USAGE, 69: Exit.UNREACHABLE}
 def up(
     *,
     port: Annotated[
-        int, typer.Option("--port", metavar="N", min=0, max=65535, help="AMQP; 0: any free port.")
-    ] = 5672,
+        int | None,
+        typer.Option(
+            "--port",
+            metavar="N",
+            min=0,
+            max=65535,
+            help="AMQP; 0: any free port.  [default: 5672]",
+        ),
+    ] = None,
     management_port: Annotated[
         int | None,
         typer.Option(
@@ -56,19 +65,22 @@ def up(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start empty: delete the data of the last time.")
     ] = False,
+    rabbitmq: options.Rabbitmq = None,
 ) -> Exit:
     """Start a private RabbitMQ on 127.0.0.1, login guest/guest, with the data of the last time.
 
-    Uses the RabbitMQ that is installed; on Debian and Ubuntu it otherwise fetches the
-    distribution's packages into the cache folder, without root. It runs until `broker down`.
+    On Debian and Ubuntu it fetches a current RabbitMQ into the cache folder, once, without root;
+    elsewhere it uses the one that is installed. It runs until `broker down`.
     """
     from rabbitproof.broker import standing  # psutil is slow to import
 
-    if management_port is None:
-        # Who asks for another port has something on the usual ones.
-        management_port = 15672 if port == 5672 else 0
     found, started = standing.up(
-        amqp_port=port, management_port=management_port, fresh=fresh, note=note, nodes=nodes
+        amqp_port=port,
+        management_port=management_port,
+        fresh=fresh,
+        note=note,
+        nodes=nodes,
+        rabbitmq=rabbitmq,
     )
     if not started:
         note("it is up already" + (", so its data were kept." if fresh else "."))
@@ -102,6 +114,46 @@ def status() -> Exit:
         return Exit.UNREACHABLE
     _show(found)
     return Exit.DONE if all(node.pid for node in found) else Exit.UNREACHABLE
+
+
+@app.command()
+def versions(
+    *,
+    fetch: Annotated[
+        str | None,
+        typer.Option("--fetch", metavar="V", help="Fetch the newest of a release, such as 4.3."),
+    ] = None,
+    remove: Annotated[
+        str | None, typer.Option("--remove", metavar="V", help="Remove a release from the cache.")
+    ] = None,
+) -> Exit:
+    """Show which RabbitMQ releases can be started here without a network, and which one would be.
+
+    Any release that a suite of Debian offers can be fetched, beside the others.
+    """
+    from rabbitproof.broker import releases  # psutil is slow to import
+
+    for asked in (fetch, remove):
+        if asked is not None and not releases.is_release(asked):
+            raise UsageError(f"{safe(asked, 60)!r} is no release; say one such as 4.3 or 4.3.6.")
+    if fetch is not None:
+        found = releases.fetch(fetch, note, refresh=True)
+        print(f"RabbitMQ {found.version} is in {releases.tree(found)}")
+        return Exit.DONE
+    if remove is not None:
+        for version in releases.remove(remove):
+            print(f"RabbitMQ {version} is removed.")
+        return Exit.DONE
+    known = releases.here()
+    meant = releases.default()
+    for one in known:
+        mark = "*" if one == meant else " "
+        print(f"{mark} {one.version:<9} {one.origin:<9}  {one.home}")
+    if meant is None:
+        asked = os.environ.get(releases.VARIABLE)
+        wanted = f"RabbitMQ {safe(asked, 60)}" if asked else "the newest RabbitMQ that is offered"
+        note(f"the next private broker would be {wanted}, which is not here yet.")
+    return Exit.DONE
 
 
 @app.command()

@@ -215,6 +215,17 @@ Ledger = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")]
 
+Rabbitmq = Annotated[
+    str | None,
+    typer.Option(
+        "--rabbitmq",
+        metavar="RELEASE|DIR",
+        help="Which RabbitMQ a private broker is: 4.3, 4.0, 3.10 (of those that Debian has), "
+        "`installed`, or the folder of a generic Unix archive.  [default: RABBITPROOF_RABBITMQ, "
+        "else the newest in the cache, fetched once]",
+    ),
+]
+
 
 def new_app(**settings: Any) -> typer.Typer:
     """Return an empty command line with the settings that all commands share.

@@ -122,6 +122,7 @@ def prove(
             help="Nodes of a soak's private broker: 1, or 3 up.",
         ),
     ] = None,
+    rabbitmq: options.Rabbitmq = None,
     url: options.UrlAlone = None,
     management_url: options.ManagementUrlAlone = None,
     owner: Annotated[
@@ -142,12 +143,14 @@ def prove(
 ) -> Exit:
     """Run one scenario from an empty broker to a verdict over every message.
 
-    Without --url it starts a private RabbitMQ, uses it and removes it again; the environment is
+    Without --url it starts a private RabbitMQ, uses it and removes it again; RABBITMQ_URL is
     ignored. With --url it works in a vhost of its own, or under names of its own. Faults of a
     broker happen to a private one only.
     """
     if list_all:
         return _list()
+    if rabbitmq is not None and url is not None:
+        raise UsageError("--rabbitmq is about a private broker; leave out --url or --rabbitmq.")
     if every:
         given = {
             "SCENARIO": scenario,
@@ -168,6 +171,7 @@ def prove(
             url,
             management_url,
             report,
+            rabbitmq,
             owner=owner,
             as_json=as_json,
         )
@@ -221,7 +225,7 @@ def prove(
         say(f"its faults are drawn from seed {seed}")
     addresses: tuple[Address, ...] = ()
     if url is None:
-        where = place.private(topology, say, chosen.cluster.nodes)
+        where = place.private(topology, say, chosen.cluster.nodes, rabbitmq)
     else:
         connection = connection_from(Flags(url=url, management_url=management_url), environment={})
         addresses = connection.addresses
@@ -246,6 +250,7 @@ def prove(
         minutes=minutes,
         rate=rate,
         nodes=nodes,
+        rabbitmq=rabbitmq,
         seed=seed,
         i_own_this_broker=owner,
         report=report,
@@ -283,6 +288,7 @@ def _all(
     url: str | None,
     management_url: str | None,
     report: Path | None,
+    rabbitmq: str | None,
     *,
     owner: bool,
     as_json: bool,
@@ -306,11 +312,12 @@ def _all(
         addresses,
         queue_type=queue_type,
         audit_type=audit_type,
+        rabbitmq=rabbitmq,
         seed=seed,
         i_own_this_broker=owner,
         report=report,
     )
-    suite = All(command, seed, connection, report, as_json, owner)
+    suite = All(command, seed, connection, report, as_json, rabbitmq, owner)
     return suite.run(wanted(seed, queue_type, audit_type))
 
 

@@ -42,13 +42,14 @@ def selftest(
     ] = None,
     url: options.UrlAlone = None,
     management_url: options.ManagementUrlAlone = None,
+    rabbitmq: options.Rabbitmq = None,
     as_json: options.Json = False,
 ) -> Exit:
     """Lose, double and spoil messages on purpose; pass only if each was found, exactly.
 
     Runs every scenario that loses by design on one private RabbitMQ, and spoils the ledgers of a
     good run in every way that the verdict knows. With --url, what needs a broker of our own is
-    skipped and says so. The environment is ignored.
+    skipped and says so. RABBITMQ_URL is ignored.
     """
     from rabbitproof.trial import selftest as trials
 
@@ -56,7 +57,7 @@ def selftest(
     began = time.monotonic()
     outcomes: list[Outcome] = []
     with ExitStack() as stack:
-        where, private = _place(stack, url, management_url)
+        where, private = _place(stack, url, management_url, rabbitmq)
         for event in trials.run(where, private=private, chosen=chosen):
             if isinstance(event, trials.Outcome):
                 outcomes.append(event)
@@ -88,14 +89,16 @@ def _chosen(only: Sequence[str] | None, known: list[Scenario]) -> list[Scenario]
 
 
 def _place(
-    stack: ExitStack, url: str | None, management_url: str | None
+    stack: ExitStack, url: str | None, management_url: str | None, rabbitmq: str | None
 ) -> tuple[Callable[[Topology, str], AbstractContextManager[Place]], bool]:
     """Return what gives a place for each scenario, and whether the broker is ours."""
-    from rabbitproof.broker.install import provide
     from rabbitproof.broker.node import Node
+    from rabbitproof.broker.releases import provide
     from rabbitproof.trial import place
 
     if url is not None:
+        if rabbitmq is not None:
+            raise UsageError("--rabbitmq is about a private broker; leave out --url or --rabbitmq.")
         connection = connection_from(Flags(url=url, management_url=management_url), environment={})
         api = connection.api
 
@@ -105,7 +108,7 @@ def _place(
             )
 
         return theirs, False
-    installation = provide(_say)
+    installation = provide(rabbitmq, _say)
     _say(f"starting a private RabbitMQ {installation.version}")
     node = stack.enter_context(Node.start(installation))
 

@@ -55,6 +55,8 @@ class All:
     """The broker that --url names; None for private nodes."""
     report: Path | None = None
     as_json: bool = False
+    rabbitmq: str | None = None
+    """Which release a private node is of, as --rabbitmq says it."""
     owner: bool = False
     """A person said that the broker of --url is theirs to break."""
     entries: list[Entry] = field(default_factory=list)
@@ -114,12 +116,12 @@ class All:
         self, stack: ExitStack
     ) -> tuple[Callable[[Scenario, str], AbstractContextManager[Place]], Callable[[], None]]:
         """Return what gives a place for each scenario, and what ends one that is suspect."""
-        from rabbitproof.broker.install import provide
+        from rabbitproof.broker.releases import provide
         from rabbitproof.trial import place
 
         theirs = self.theirs
         if theirs is None:
-            nodes = stack.enter_context(suite.Nodes(provide(say), say))
+            nodes = stack.enter_context(suite.Nodes(provide(self.rabbitmq, say), say))
             return nodes.venue, nodes.discard
 
         def shared(scenario: Scenario, run: str) -> AbstractContextManager[Place]:

@@ -21,10 +21,10 @@ from rabbitproof.amqp.connection import open_connection
 from rabbitproof.amqp.dial import Dialer
 from rabbitproof.broker import vhosts
 from rabbitproof.broker.cluster import Cluster
-from rabbitproof.broker.install import provide
 from rabbitproof.broker.management import Management
 from rabbitproof.broker.node import Node
 from rabbitproof.broker.ports import LOOPBACK
+from rabbitproof.broker.releases import provide
 from rabbitproof.errors import ManagementError, RabbitproofError, UsageError
 from rabbitproof.text import safe
 
@@ -127,9 +127,14 @@ class Place:
 
 
 @contextmanager
-def private(topology: Topology, note: Callable[[str], None], nodes: int = 1) -> Iterator[Place]:
-    """Give a broker of our own with so many nodes, gone afterwards."""
-    installation = provide(note)
+def private(
+    topology: Topology, note: Callable[[str], None], nodes: int = 1, rabbitmq: str | None = None
+) -> Iterator[Place]:
+    """Give a broker of our own with so many nodes, gone afterwards.
+
+    ``rabbitmq``: which release; see ``releases.provide``.
+    """
+    installation = provide(rabbitmq, note)
     names = {queue.name: queue.name for queue in topology.queues}
     what = "" if nodes == 1 else f", {nodes} nodes"
     note(f"starting a private RabbitMQ {installation.version}{what}")

@@ -1,10 +1,9 @@
-"""Fetching, with an apt-get and a dpkg of the test's own first on PATH."""
+"""Fetching, with an apt and a dpkg of the test's own first on PATH."""
 
 from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,155 +16,194 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="there is no apt elsewhere")
 
+# What each suite offers is in $FAKE/offers/SUITE; one without such a file can't be asked.
 APT = """#!/bin/sh
 echo "$@" >>"$FAKE/calls"
 env >"$FAKE/environment"
+config=$2
+suite=$(sed -n 's/^Suites: //p' "${config%/*}/ours.sources" 2>/dev/null || true)
+offer="$FAKE/offers/${suite:-own}"
 case "$*" in
-*update*)  echo "E: Failed to fetch http://vendor.invalid" >&2; exit 100 ;;
-*install*) [ -e "$FAKE/broken" ] && { echo "E: Unable to locate package" >&2; exit 100; }
-           printf 'Inst %s (1)\\n' libc6 erlang-base erlang-ssl rabbitmq-server ;;
+*indextargets*) echo "main stable http://other.invalid/stable"
+           echo "main bookworm http://mirror.invalid/debian/" ;;
+*update*)  [ -e "$offer" ] || { echo "E: Failed to fetch $suite" >&2; exit 100; } ;;
+*policy*)  [ -s "$offer" ] && printf 'rabbitmq-server:\\n  Candidate: %s-1\\n' "$(cat "$offer")" ;;
+*simulate*) [ -e "$FAKE/broken" ] && { echo "E: Unmet dependencies" >&2; exit 100; }
+           printf 'Inst %s (1)\\n' libc6 libssl3 perl libperl erlang-base erlang-ssl \
+             rabbitmq-server ;;
+*depends*) cat <<END
+erlang-base
+  Depends: libc6
+ |Depends: perl
+erlang-ssl
+  PreDepends: erlang-base
+  Depends: libssl3:any
+perl
+  Depends: libperl
+END
+;;
+*print-uris*) printf "'http://x/%s.deb' %s.deb 1000000 SHA256:0\\n" a a b b ;;
 *download*) [ -e "$FAKE/unsigned" ] && { echo "E: There were unauthenticated" >&2; exit 100; }
-           for name; do case $name in rabbitmq*|erlang*|lib*) : >"$name.deb" ;; esac; done ;;
+           shift 4; for name; do : >"$name.deb"; done ;;
 esac
+exit 0
 """
 DPKG = """#!/bin/sh
 [ -e "$FAKE/full" ] && { echo "dpkg-deb: error: No space left on device" >&2; exit 2; }
 name=$(basename "$2" .deb); mkdir -p "$3/unpacked"; : >"$3/unpacked/$name"
-mkdir -p "$3/usr/lib/erlang/erts-1/bin" "$3/usr/lib/erlang/bin"
+mkdir -p "$3/usr/lib/erlang/erts-1/bin" "$3/usr/lib/erlang/bin" "$3/usr/lib/x-linux-gnu"
+[ "$name" = erlang-base ] || exit 0
+printf '#!/bin/sh\\necho "$@"\\n' >"$3/usr/lib/x-linux-gnu/ld-linux-x.so.2"
+printf '\\177ELF' >"$3/usr/lib/erlang/erts-1/bin/beam.smp"
 echo constant >"$3/usr/lib/erlang/bin/erl"; echo constant >"$3/usr/lib/erlang/erts-1/bin/erl"
-[ "$name" = libc6 ] && : >"$3/unpacked/libmissing.so.1"
+chmod +x "$3"/usr/lib/*/ld-* ; mkdir -p "$3/lib/x-linux-gnu"
 exit 0
 """
-LDD = '#!/bin/sh\n[ -e "$FAKE/lacks" ] && echo "	libmissing.so.1 => not found"\nexit 0\n'
-
-
-def silent(_line: str) -> None: ...
 
 
 @pytest.fixture
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine on which ``testing`` offers 4.3.6 and ``stable`` 4.0.5."""
     folder = tmp_path / "fake"
-    folder.mkdir()
-    for name, text in (("apt-get", APT), ("dpkg", DPKG), ("ldd", LDD)):
+    (folder / "offers").mkdir(parents=True)
+    for name, text in (("apt-get", APT), ("apt-cache", APT), ("dpkg", DPKG)):
         (folder / name).write_text(text, encoding="utf-8")
         (folder / name).chmod(0o755)
+    for suite, version in (("testing", "4.3.6"), ("stable", "4.0.5")):
+        (folder / "offers" / suite).write_text(version)
     monkeypatch.setenv("FAKE", str(folder))
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv(apt.MIRROR_VARIABLE, "http://named.invalid/debian")
     return folder
 
 
-@pytest.fixture
-def target(tmp_path: Path) -> Path:
-    return tmp_path / "cache" / "rabbitmq"
+def calls(fake: Path, what: str) -> list[str]:
+    return [line for line in (fake / "calls").read_text().splitlines() if what in line]
 
 
-def test_only_rabbitmq_and_erlang_are_kept(fake: Path, target: Path) -> None:
-    apt.fetch(target, silent)
+def first(work: Path) -> apt.Offer:
+    offer = next(iter(apt.offers(work)))
+    assert isinstance(offer, apt.Offer)
+    return offer
+
+
+def test_the_suites_are_asked_in_turn_and_the_system_last(fake: Path, tmp_path: Path) -> None:
+    (fake / "offers/oldstable").touch()
+    (fake / "offers/own").write_text("3.12.1")
+    told = [
+        (one.where, one.version) if isinstance(one, apt.Offer) else "failed"
+        for one in apt.offers(tmp_path / "work")
+    ]
+    assert told == [
+        ("Debian testing", "4.3.6"),
+        ("Debian stable", "4.0.5"),
+        ("Debian oldstable", None),
+        *("failed", "failed"),
+        ("this system's own packages", "3.12.1"),
+    ]
+
+
+def test_a_suite_that_serves_needs_no_other(fake: Path, tmp_path: Path) -> None:
+    assert first(tmp_path / "work").version == "4.3.6"
+    assert len(calls(fake, "update")) == 1
+
+
+def test_the_mirror_is_the_systems_own(
+    fake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert fake.is_dir()
-    names = sorted(path.name for path in (target / "unpacked").iterdir())
-    assert names == ["erlang-base", "erlang-ssl", "rabbitmq-server"]
+    monkeypatch.delenv(apt.MIRROR_VARIABLE)
+    if "ID=debian" in (apt.Path("/etc/os-release")).read_text():
+        assert apt.Mirror(tmp_path / "work").uri == "http://mirror.invalid/debian/"
 
 
-def test_nothing_but_the_target_and_its_lock_is_left(fake: Path, target: Path) -> None:
-    apt.fetch(target, silent)
+def test_only_rabbitmq_erlang_and_its_libraries_are_taken(fake: Path, tmp_path: Path) -> None:
+    offer = first(tmp_path / "work")
+    offer.choose()
+    assert offer.size == 2_000_000
+    offer.fetch(tmp_path / "root")
+    names = sorted(path.name for path in (tmp_path / "root/unpacked").iterdir())
+    assert names == ["erlang-base", "erlang-ssl", "libc6", "libssl3", "rabbitmq-server"]
     assert fake.is_dir()
-    assert sorted(path.name for path in target.parent.iterdir()) == ["rabbitmq", "rabbitmq.lock"]
 
 
-def test_apt_is_never_told_to_skip_a_check(fake: Path, target: Path) -> None:
-    apt.fetch(target, silent)
-    calls = (fake / "calls").read_text(encoding="utf-8")
-    assert "allow-unauthenticated" not in calls
-    assert "-c " in calls
+def test_apt_is_never_told_to_skip_a_check(fake: Path, tmp_path: Path) -> None:
+    offer = first(tmp_path / "work")
+    offer.choose()
+    offer.fetch(tmp_path / "root")
+    assert not calls(fake, "allow")
+    assert all(line.startswith("-c ") for line in calls(fake, ""))
+    source = (tmp_path / "work/testing/ours.sources").read_text()
+    assert "Signed-By: /" in source
+    assert "URIs: http://named.invalid/debian\n" in source
+    settings = (tmp_path / "work/testing/apt.conf").read_text()
+    assert 'AllowUnauthenticated "false"' in settings
+    assert 'AllowInsecureRepositories "false"' in settings
 
 
 def test_the_proxy_and_certificates_reach_apt(
-    fake: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+    fake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
     monkeypatch.setenv("SSL_CERT_FILE", "/etc/corporate.pem")
-    apt.fetch(target, silent)
+    first(tmp_path / "work")
     environment = (fake / "environment").read_text(encoding="utf-8").splitlines()
     assert "https_proxy=http://proxy.example:3128" in environment
     assert "SSL_CERT_FILE=/etc/corporate.pem" in environment
 
 
-def test_both_start_scripts_of_erlang_are_replaced(fake: Path, target: Path) -> None:
-    apt.fetch(target, silent)
+def test_erlang_starts_through_the_library_that_came_with_it_wherever_it_is(
+    fake: Path, tmp_path: Path
+) -> None:
     assert fake.is_dir()
-    for script in ("bin/erl", "erts-1/bin/erl"):
-        text = (target / "usr/lib/erlang" / script).read_text(encoding="utf-8")
-        assert "constant" not in text.splitlines()
-        assert f"ERL_ROOTDIR:-{target}/usr/lib/erlang" in text
-        assert "/erts-1/bin" in text
-
-
-def test_a_second_fetch_does_nothing(fake: Path, target: Path) -> None:
-    apt.fetch(target, silent)
-    calls = (fake / "calls").read_text(encoding="utf-8")
-    apt.fetch(target, silent)
-    assert (fake / "calls").read_text(encoding="utf-8") == calls
-
-
-def test_two_at_once_fetch_once(fake: Path, target: Path) -> None:
-    code = "from pathlib import Path; from rabbitproof.broker import apt; import sys; "
-    code += "apt.fetch(Path(sys.argv[1]), print)"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    both = [
-        subprocess.Popen([sys.executable, "-c", code, str(target)], env=environment)
-        for _ in range(2)
+    offer = first(tmp_path / "work")
+    offer.choose()
+    offer.fetch(tmp_path / "root")
+    moved = (tmp_path / "root").rename(tmp_path / "else where")
+    emulator = moved / "usr/lib/erlang/erts-1/bin"
+    said = subprocess.run(
+        [emulator / "beam.smp", "-x", "a b"], capture_output=True, text=True, check=True
+    ).stdout
+    option, path, program, *arguments = said.replace(str(moved), "/moved").split()
+    assert (option, arguments) == ("--library-path", ["-x", "a", "b"])
+    assert os.path.normpath(program) == "/moved/usr/lib/erlang/erts-1/bin/beam.smp.elf"
+    assert [os.path.normpath(one) for one in path.split(":")] == [
+        *("/moved/usr/lib/x-linux-gnu", "/moved/lib/x-linux-gnu"),
     ]
-    assert [process.wait(60) for process in both] == [0, 0]
-    calls = (fake / "calls").read_text(encoding="utf-8")
-    assert calls.count("download") == 1
+    for script in ("bin/erl", "erts-1/bin/erl"):
+        text = (moved / "usr/lib/erlang" / script).read_text(encoding="utf-8")
+        assert "constant" not in text.splitlines()
+        assert str(tmp_path) not in text
+        assert "/erts-1/bin" in text
 
 
 @pytest.mark.parametrize(
     ("trouble", "sentence"),
     [
-        ("broken", "could not provide rabbitmq-server .*vendor.*sudo apt-get install"),
+        ("broken", "not all that it needs.*Unmet"),
         ("unsigned", "could not download .*unauthenticated.*try again"),
         ("full", "No space left on device.*RABBITPROOF_CACHE"),
     ],
 )
-def test_trouble_is_one_sentence_and_leaves_no_half_cache(
-    trouble: str, sentence: str, fake: Path, target: Path
-) -> None:
+def test_trouble_is_one_sentence(trouble: str, sentence: str, fake: Path, tmp_path: Path) -> None:
     (fake / trouble).touch()
+    offer = first(tmp_path / "work")
+
+    def get() -> None:
+        offer.choose()
+        offer.fetch(tmp_path / "root")
+
     with pytest.raises(InstallError, match=sentence) as failure:
-        apt.fetch(target, silent)
+        get()
     assert "\n" not in str(failure.value)
-    assert [path.name for path in target.parent.iterdir()] == ["rabbitmq.lock"]
-    (fake / trouble).unlink()
-    apt.fetch(target, silent)
-    assert target.is_dir()
 
 
-def test_what_a_killed_fetch_left_is_removed(fake: Path, target: Path) -> None:
-    assert fake.is_dir()
-    stale = target.parent / "rabbitmq.abc.part"
-    stale.mkdir(parents=True)
-    apt.fetch(target, silent)
-    assert not stale.exists()
+def test_packages_without_an_erlang_are_reported(tmp_path: Path) -> None:
+    tmp_path.joinpath("usr").mkdir()
+    with pytest.raises(InstallError, match="no Erlang"):
+        apt._relocate(tmp_path)
 
 
-def test_too_little_room_is_said_before_anything_is_fetched(
-    fake: Path, target: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(apt, "_ROOM", 10**18)
-    with pytest.raises(InstallError, match="MB are free"):
-        apt.fetch(target, silent)
-    assert not (fake / "calls").exists()
-
-
-def test_a_cache_that_cannot_be_written_is_said(fake: Path, tmp_path: Path) -> None:
-    assert fake.is_dir()
-    (tmp_path / "file").touch()
-    with pytest.raises(InstallError, match="RABBITPROOF_CACHE"):
-        apt.fetch(tmp_path / "file" / "rabbitmq", silent)
-
-
-def test_a_library_that_the_machine_lacks_is_added(fake: Path, target: Path) -> None:
-    (fake / "lacks").touch()
-    apt.fetch(target, silent)
-    assert (target / apt.LIBRARIES / "libmissing.so.1").exists()
+def test_too_little_room_is_said(tmp_path: Path) -> None:
+    with pytest.raises(InstallError, match=r"MB are free.*RABBITPROOF_CACHE"):
+        apt.check_room(tmp_path, 10**18)

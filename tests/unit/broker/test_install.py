@@ -6,13 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from rabbitproof.broker import apt, install
+from rabbitproof.broker import install
 from rabbitproof.errors import InstallError
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="file modes and sh")
-
-
-def silent(_line: str) -> None: ...
 
 
 def executable(path: Path, text: str = "#!/bin/sh\n") -> Path:
@@ -114,37 +111,14 @@ def test_an_erlang_off_the_path_is_found_by_its_variable(
     ("tool", "command"),
     [("dnf", "sudo dnf install rabbitmq-server"), ("pacman", "sudo pacman -S rabbitmq")],
 )
-def test_without_apt_the_one_command_that_installs_is_named(
-    tool: str, command: str, bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_one_command_that_installs_is_the_systems(
+    tool: str, command: str, bare: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
     executable(bare / tool)
-    with pytest.raises(InstallError, match=f"`{command}`"):
-        install.fetch(tmp_path / "cache", silent)
+    assert install.install_command() == command
 
 
 def test_on_a_mac_homebrew_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     assert install.install_command() == "brew install rabbitmq"
-
-
-def test_a_filled_cache_needs_neither_network_nor_apt(bare: Path, tmp_path: Path) -> None:
-    assert bare.is_dir()
-    folder = tmp_path / "rabbitmq"
-    home = server(folder / "usr/lib/rabbitmq/lib/rabbitmq_server-3.10.8")
-    executable(folder / "usr/lib/erlang/bin/erl")
-    found = install.fetch(tmp_path, silent)
-    assert (found.home, found.origin) == (home, "fetched")
-    assert found.erlang_root == folder / "usr/lib/erlang"
-    assert found.libraries is None
-    (folder / apt.LIBRARIES).mkdir()
-    assert install.fetch(tmp_path, silent).libraries == folder / apt.LIBRARIES
-
-
-def test_packages_without_a_server_are_reported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(apt, "usable", lambda: True)
-    monkeypatch.setattr(apt, "fetch", lambda _target, _note: None)
-    with pytest.raises(InstallError, match="holds no RabbitMQ"):
-        install.fetch(tmp_path, silent)

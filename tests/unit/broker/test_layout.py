@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import os
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -48,7 +50,7 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def place(home: Path, tmp_path: Path) -> Layout:
-    installation = Installation(home, Path("/erlang"), "9.9.9", "fetched", Path("/libraries"))
+    installation = Installation(home, Path("/erlang"), "9.9.9", "fetched")
     return Layout(installation, tmp_path / "node", IDENTITY, PORTS, "mark")
 
 
@@ -77,7 +79,8 @@ def test_every_file_that_rabbitmq_looks_for_is_the_nodes_own(place: Layout) -> N
     assert environment["HOME"].startswith(str(place.directory))
     assert environment["ERL_ROOTDIR"] == "/erlang"
     assert environment["PATH"].startswith("/erlang/bin:")
-    assert environment["LD_LIBRARY_PATH"] == "/libraries"
+    # Erlang brings its libraries; what else a node starts is the system's, with the system's own.
+    assert "LD_LIBRARY_PATH" not in environment
 
 
 def test_secrets_are_in_no_environment(place: Layout) -> None:
@@ -197,7 +200,6 @@ def test_a_state_comes_back_as_it_was_written(tmp_path: Path) -> None:
         version="9.9.9",
         home="/home",
         erlang_root=None,
-        libraries=None,
         origin="installed",
         mark="mark",
         identity=IDENTITY,
@@ -208,6 +210,28 @@ def test_a_state_comes_back_as_it_was_written(tmp_path: Path) -> None:
     state.write(tmp_path)
     assert State.read(tmp_path) == state
     assert (tmp_path / "state.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_state_of_an_older_version_is_understood(tmp_path: Path) -> None:
+    identity, ports = asdict(IDENTITY), asdict(PORTS)
+    known = {"version": "3.10.8", "home": "/home", "erlang_root": None, "libraries": None}
+    known |= {"origin": "fetched", "mark": "mark", "identity": identity, "ports": ports}
+    (tmp_path / "state.json").write_text(json.dumps(known | {"pid": 1, "started": 2.5}))
+    state = State.read(tmp_path)
+    assert state is not None
+    assert (state.version, state.ports) == ("3.10.8", PORTS)
+
+
+@pytest.mark.parametrize(
+    ("version", "permitted"), [("3.10.8", False), ("3.13.0", True), ("4.3.6", True)]
+)
+def test_transient_queues_are_permitted_where_that_has_to_be_said(
+    version: str, permitted: bool, place: Layout
+) -> None:
+    place = replace(place, installation=replace(place.installation, version=version))
+    place.write({}, None)
+    name = "deprecated_features.permit.transient_nonexcl_queues"
+    assert (name in settings(place)) is permitted  # an older one refuses to start with it
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"identity": {}, "ports": {}}'])
