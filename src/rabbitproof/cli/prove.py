@@ -143,9 +143,9 @@ def prove(
 ) -> Exit:
     """Run one scenario from an empty broker to a verdict over every message.
 
-    Without --url it starts a private RabbitMQ, uses it and removes it again; RABBITMQ_URL is
-    ignored. With --url it works in a vhost of its own, or under names of its own. Faults of a
-    broker happen to a private one only.
+    Without --url it starts a private RabbitMQ, uses it and removes it again; a broker that the
+    environment names is not used. With --url it works in a vhost of its own, or under names of its
+    own. Faults of a broker happen to a private one only.
     """
     if list_all:
         return _list()

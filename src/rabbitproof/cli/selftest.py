@@ -49,7 +49,7 @@ def selftest(
 
     Runs every scenario that loses by design on one private RabbitMQ, and spoils the ledgers of a
     good run in every way that the verdict knows. With --url, what needs a broker of our own is
-    skipped and says so. RABBITMQ_URL is ignored.
+    skipped and says so. A broker that the environment names is not used.
     """
     from rabbitproof.trial import selftest as trials
 
