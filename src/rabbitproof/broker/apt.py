@@ -54,6 +54,9 @@ _INSTALLS: Final = re.compile(r"^Inst (\S+)", re.MULTILINE)
 _URIS: Final = re.compile(r"^'\S+' \S+ (\d+)", re.MULTILINE)
 _EDGES: Final = re.compile(r"^(?:(\S+)|[ |]+(?:Pre)?Depends: (\S+))$", re.MULTILINE)
 _UPSTREAM: Final = re.compile(r"^\s+Candidate: (?:\d+:)?(\d[\d.]*)", re.MULTILINE)
+_UNANSWERED: Final = re.compile(
+    r"(Could not|Unable to|Cannot) (connect|resolve|initiate)|failure resolving|timed out"
+)
 _MIRROR: Final = re.compile(rb"https?://[\w.-]+/debian\b")
 
 _LOADED: Final = """#!/bin/sh
@@ -91,15 +94,17 @@ class Offer:
         self.where = f"Debian {suite}" if suite else "this system's own packages"
         self._config = _configure(work, mirror.source(suite) if mirror and suite else None)
         refresh = _run(["apt-get", "-c", str(self._config), "update", "-q"], check=False)
-        if refresh.returncode != 0 and suite:
+        # apt calls it a success where a source did not answer, and goes on without it.
+        failed = refresh.returncode != 0 or "Failed to fetch" in refresh.stderr
+        if failed and suite:
             raise InstallError(f"{self.where} at {safe(mirror.uri if mirror else '', 200)} could "
-                               f"not be asked: {_complaint(refresh)}")  # fmt: skip
+                               f"not be asked: {_complaint(refresh)}.")  # fmt: skip
         policy = _run(["apt-cache", "-c", str(self._config), "policy", "rabbitmq-server"])
         named = _UPSTREAM.search(policy.stdout)
         # One source that fails (a vendor's, behind a firewall) does not matter as long as the
         # packages can be had from another.
-        if named is None and refresh.returncode != 0:
-            raise InstallError(f"{self.where} could not be asked: {_complaint(refresh)}")
+        if named is None and failed:
+            raise InstallError(f"{self.where} could not be asked: {_complaint(refresh)}.")
         self.version: str | None = named.group(1) if named else None
         self.packages: tuple[str, ...] = ()
         self.size = 0
@@ -112,7 +117,7 @@ class Offer:
         if plan.returncode != 0 or "rabbitmq-server" not in names:
             raise InstallError(
                 f"{self.where} names a RabbitMQ {self.version} but not all that it needs:"
-                f" {_complaint(plan)}"
+                f" {_complaint(plan)}."
             )
         erlang = {name for name in names if name.startswith("erlang-")}
         libraries = {name for name in names if re.match("lib|zlib", name)}
@@ -180,10 +185,15 @@ def offers(work: Path) -> Iterator[Offer | InstallError]:
         mirror = Mirror(work / "mirror")
     except (InstallError, OSError) as error:
         yield InstallError(f"Debian's suites could not be asked: {error}")
-    for suite in (*SUITES, None) if mirror else (None,):
+    silent = mirror is None
+    for suite in (*SUITES, None):
+        if silent and suite is not None:
+            continue
         try:
             yield Offer(work / (suite or "own"), suite, mirror if suite else None)
         except InstallError as error:
+            # A mirror that does not answer is asked once: each time can take a minute.
+            silent = _UNANSWERED.search(str(error)) is not None
             yield error
 
 
@@ -363,6 +373,7 @@ def _run(
 def _complaint(*done: subprocess.CompletedProcess[str]) -> str:
     """Return the first things a command complained about, in one line."""
     lines = [line.strip() for each in done for line in each.stderr.splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith("E:")] or lines[-1:]
+    errors = [line for line in lines if line.startswith("E:")]
+    errors = errors or [line for line in lines if "Failed" in line] or lines[-1:]
     text = "; ".join(dict.fromkeys(errors[:2])) or f"status {done[-1].returncode}"
-    return safe(text, 400)
+    return safe(re.sub(r"\b[EW]: ", "", text).rstrip("."), 400)

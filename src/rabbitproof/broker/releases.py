@@ -48,6 +48,8 @@ INSTALLED: Final = "installed"
 
 _DEADLINE_S: Final = 600.0
 """For another command that is fetching."""
+_OLDEST: Final = (3, 10)
+"""Taken when nobody asks for a release; what is older was never tried."""
 _RELEASE: Final = re.compile(r"\d+(\.\d+){1,3}")
 
 
@@ -225,7 +227,7 @@ def _fetch(work: Path, asked: str | None, note: Callable[[str], None]) -> Instal
         if version is None:
             continue
         offered.setdefault(version)
-        if asked is not None and not matches(version, asked):
+        if not (matches(version, asked) if asked else version_key(version) >= _OLDEST):
             continue
         for one in cached():
             if one.version == version:
@@ -233,25 +235,26 @@ def _fetch(work: Path, asked: str | None, note: Callable[[str], None]) -> Instal
                 return one
         try:
             offer.choose()
-            note(
-                f"fetching RabbitMQ {version} of {offer.where} into the cache"
-                f" ({offer.size / 1e6:.0f} MB, once){_instead()}"
-            )
-            offer.fetch(work / "root")
         except InstallError as error:
             failures.append(str(error))
-            shutil.rmtree(work / "root", ignore_errors=True)
             continue
+        if failures:
+            note(f"{failures[0]} Taking what is offered elsewhere.")
+        note(
+            f"fetching RabbitMQ {version} of {offer.where} into the cache"
+            f" ({offer.size / 1e6:.0f} MB, once){_instead()}"
+        )
+        offer.fetch(work / "root")
         target = check_path(_folder() / version)
         (work / "root").rename(target)
         return next(one for one in cached() if tree(one) == target)
     what = "no RabbitMQ" if asked is None else f"no RabbitMQ {asked}"
     others = f"; offered here: {', '.join(offered)}" if offered else ""
     if failures:
-        told = " ".join(dict.fromkeys(failures[:3]))
         raise InstallError(
-            f"apt could provide {what}{others}. {told} Check the network, the proxy and the mirror"
-            f" ({apt.MIRROR_VARIABLE} names another one), or install it with `{install_command()}`."
+            f"apt could provide {what}{others}. {failures[0]} Check the network, the proxy and the"
+            f" mirror ({apt.MIRROR_VARIABLE} names another one), or name the folder of a RabbitMQ"
+            " that you have with --rabbitmq DIR."
         )
     raise UsageError(f"There is {what} for this machine in any suite of Debian{others}.")
 

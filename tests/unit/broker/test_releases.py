@@ -151,7 +151,7 @@ def test_without_a_network_the_installed_one_is_taken_and_said(world: World) -> 
     assert "no route" in world.notes[0]
     assert world.notes[0].endswith("Using the installed RabbitMQ 3.10.8.")
     world.install(None)
-    with pytest.raises(InstallError, match=r"no route.*RABBITPROOF_MIRROR.*install"):
+    with pytest.raises(InstallError, match=r"no route.*RABBITPROOF_MIRROR.*--rabbitmq DIR"):
         world.meant()
 
 
@@ -166,19 +166,25 @@ def test_without_apt_the_installed_one_is_taken(world: World) -> None:
         world.meant()
 
 
-def test_a_suite_that_fails_leaves_the_next(debian: World) -> None:
+def test_a_suite_that_fails_leaves_the_next_and_is_said(debian: World) -> None:
     debian.suites[0] = FAILS
     assert debian.meant() == ("4.0.5", "fetched")
+    assert "no route. Taking what is offered elsewhere." in debian.notes[0]
 
 
-def test_a_fetch_that_breaks_off_leaves_the_next_suite_and_no_half_release(
-    debian: World, tmp_path: Path
-) -> None:
+def test_a_fetch_that_breaks_off_leaves_no_half_release(debian: World, tmp_path: Path) -> None:
+    """It ends there: a full disk is no reason to fetch an older one."""
     debian.suites[0] = Suite("Debian testing", "4.3.6", broken="apt could not download.")
-    assert debian.meant() == ("4.0.5", "fetched")
-    assert sorted(path.name for path in (tmp_path / "releases").iterdir()) == [
-        *("4.0.5", "fetch.lock"),
-    ]
+    with pytest.raises(InstallError, match="could not download"):
+        debian.meant()
+    assert [path.name for path in (tmp_path / "releases").iterdir()] == ["fetch.lock"]
+
+
+def test_one_that_was_never_tried_is_taken_only_when_asked_for(world: World) -> None:
+    world.suites = [Suite("Debian oldoldstable", "3.8.9")]
+    with pytest.raises(UsageError, match=r"offered here: 3\.8\.9"):
+        world.meant()
+    assert world.meant("3.8") == ("3.8.9", "fetched")
 
 
 def test_what_nobody_offers_is_wrong_usage_only_if_all_were_asked(debian: World) -> None:
