@@ -59,10 +59,11 @@ _UNANSWERED: Final = re.compile(
 )
 _MIRROR: Final = re.compile(rb"https?://[\w.-]+/debian\b")
 
+_LINKS: Final = "loaders"
 _LOADED: Final = """#!/bin/sh
 # Started through the C library that came with it, which need not be this machine's.
 libraries=${{0%/*}}/{up}{libraries}
-exec "$libraries/{loader}" --library-path "$libraries{more}" "$0.elf" "$@"
+exec "${{0%/*}}/{links}/${{0##*/}}" --library-path "$libraries{more}" "$0.elf" "$@"
 """
 
 _ERL: Final = """#!/bin/sh
@@ -316,13 +317,16 @@ def _relocate(root: Path) -> None:
         )
     folders = [path for path in (*root.glob("usr/lib/*-linux-gnu*"), *root.glob("lib/*-linux-gnu*"))
                if path != loader.parent]  # fmt: skip
-    for program in (*emulator.iterdir(), *erlang.glob("lib/*/priv/bin/*")):
+    for program in [*emulator.iterdir(), *erlang.glob("lib/*/priv/bin/*")]:
         if program.is_file() and not program.is_symlink() and _is_elf(program):
             up = f"{os.path.relpath(root, program.parent)}/"
             more = "".join(f":${{0%/*}}/{up}{folder.relative_to(root)}" for folder in folders)
-            text = _LOADED.format(
-                up=up, libraries=loader.parent.relative_to(root), loader=loader.name, more=more
-            )
+            # Under this name it is found in a list of processes.
+            link = program.parent / _LINKS / program.name
+            link.parent.mkdir(exist_ok=True)
+            link.symlink_to(os.path.relpath(loader, link.parent))
+            libraries = loader.parent.relative_to(root)
+            text = _LOADED.format(up=up, libraries=libraries, links=_LINKS, more=more)
             program.rename(program.with_name(f"{program.name}.elf"))
             _write_script(program, text)
     for script in (erlang / "bin/erl", emulator / "erl"):
