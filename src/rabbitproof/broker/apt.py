@@ -7,9 +7,11 @@ RabbitMQ is when it is installed (``install.py``).
 
 Rules
 -----
-- apt itself verifies every signature, with Debian's own archive keyring. Nothing here switches a
-  check off; unauthenticated packages are refused whatever the system's configuration says. The
-  system's mirror, proxies and certificates are used.
+- apt itself verifies every signature, with Debian's own archive keyring; unauthenticated packages
+  are refused whatever the system's configuration says. The system's mirror, proxies and
+  certificates are used.
+- A mirror that is behind (a snapshot, a company's own) is used, and how old it is is said: what
+  Debian signed stays what Debian signed.
 - A suite is a means: each is asked which version it offers. That Debian gives a suite another
   name, or another RabbitMQ, changes nothing here.
 - Nothing outside the given folder is written, and what is unpacked may be moved.
@@ -19,11 +21,14 @@ Rules
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -47,6 +52,9 @@ LISTS: Final = 60_000_000
 
 _UNPACKED: Final = 3
 """So many times its packages' size is a release, with the packages, while it is unpacked."""
+
+_HEAD: Final = 4_000
+"""Characters of a suite's Release file in which its dates stand."""
 
 _KEYRING: Final = "debian-archive-keyring"
 
@@ -107,6 +115,7 @@ class Offer:
         if named is None and failed:
             raise InstallError(f"{self.where} could not be asked: {_complaint(refresh)}.")
         self.version: str | None = named.group(1) if named else None
+        self.where += _age(work / "lists")
         self.packages: tuple[str, ...] = ()
         self.size = 0
 
@@ -172,7 +181,7 @@ class Mirror:
         """Return the source of one suite, in the format of sources.list(5)."""
         return (
             f"Types: deb\nURIs: {self.uri}\nSuites: {suite}\nComponents: main\n"
-            f"Signed-By: {self._keyring}\n"
+            f"Signed-By: {self._keyring}\nCheck-Valid-Until: no\n"
         )
 
 
@@ -207,6 +216,19 @@ def check_room(folder: Path, needed: int) -> None:
             f" {free // 10**6} MB are free; make room there or name another folder with"
             " RABBITPROOF_CACHE."
         )
+
+
+def _age(lists: Path) -> str:
+    """Return of which day a suite's lists are, where that is longer ago than Debian means them to
+    be used; else nothing.
+    """
+    for release in lists.glob("*InRelease"):
+        head = release.read_text(encoding="utf-8", errors="replace")[:_HEAD]
+        dates = dict(re.findall(r"^(Date|Valid-Until): (.+)$", head, re.MULTILINE))
+        with contextlib.suppress(KeyError, ValueError):
+            if parsedate_to_datetime(dates["Valid-Until"]) < datetime.now(UTC):
+                return f" as of {parsedate_to_datetime(dates['Date']):%d %B %Y}"
+    return ""
 
 
 def _system_mirror() -> str | None:

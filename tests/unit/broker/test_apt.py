@@ -27,6 +27,7 @@ case "$*" in
 *indextargets*) echo "main stable http://other.invalid/stable"
            echo "main bookworm http://mirror.invalid/debian/" ;;
 *update*)  [ -e "$FAKE/offline" ] && { echo "W: Failed to fetch http://x" >&2; exit 0; }
+           [ -e "$FAKE/release" ] && cp "$FAKE/release" "${config%/*}/lists/x_InRelease"
            [ -e "$offer" ] || { echo "E: Failed to fetch $suite" >&2; exit 100; } ;;
 *policy*)  [ -s "$offer" ] && printf 'rabbitmq-server:\\n  Candidate: %s-1\\n' "$(cat "$offer")" ;;
 *simulate*) [ -e "$FAKE/broken" ] && { echo "E: Unmet dependencies" >&2; exit 100; }
@@ -147,6 +148,25 @@ def test_apt_is_never_told_to_skip_a_check(fake: Path, tmp_path: Path) -> None:
     settings = (tmp_path / "work/testing/apt.conf").read_text()
     assert 'AllowUnauthenticated "false"' in settings
     assert 'AllowInsecureRepositories "false"' in settings
+
+
+@pytest.mark.parametrize(
+    ("until", "where"),
+    [
+        ("2026", "Debian testing as of 30 October 2026"),
+        ("2999", "Debian testing"),
+        ("?", "Debian testing"),
+    ],
+)
+def test_a_mirror_that_is_behind_is_used_and_said(
+    until: str, where: str, fake: Path, tmp_path: Path
+) -> None:
+    (fake / "release").write_text(
+        "-----BEGIN PGP SIGNED MESSAGE-----\n\nSuite: testing\n"
+        "Date: Fri, 30 Oct 2026 08:08:01 UTC\n"
+        f"Valid-Until: Fri, 06 Nov {until} 08:08:01 UTC\n"
+    )
+    assert first(tmp_path / "work").where == where
 
 
 def test_the_proxy_and_certificates_reach_apt(
