@@ -38,7 +38,7 @@ installation = Installation(version=fields["version"], origin=fields["origin"], 
 owned = fields["owned"]
 directory = None if owned else Path(fields["directory"])
 if fields["half_a_lease"]:
-    lease.Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+    Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 node = Node.start(installation, owned=owned, directory=directory)
 with node if owned else contextlib.nullcontext():
     print(json.dumps({"pid": node.pid, "mark": node.mark, "url": node.url}), flush=True)
@@ -93,7 +93,7 @@ def kill_the_watchdog(cache: Path, mark: str) -> None:
     known = lease.Lease.read(cache / "nodes" / f"{mark}.json")
     assert known is not None
     os.kill(known.watchdog.pid, signal.SIGKILL)
-    eventually(lambda: known.watchdog.find() is None, "the watchdog has ended")
+    eventually(lambda: known.watchdog.life() == "ended", "the watchdog has ended")
 
 
 MOMENTS: dict[str, Callable[[Path], object]] = {

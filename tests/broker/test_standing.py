@@ -55,12 +55,13 @@ def test_a_node_is_up_until_it_is_put_down(cache: Path, capfd: pytest.CaptureFix
     assert up() == Exit.DONE
     state = State.read(cache / "broker")
     assert state is not None
+    assert state.process is not None
     capfd.readouterr()
 
     assert up() == Exit.DONE
     assert "up already" in capfd.readouterr().err
     assert broker("status") == Exit.DONE
-    assert f"pid {state.pid}" in capfd.readouterr().out
+    assert f"pid {state.process.pid}" in capfd.readouterr().out
     assert broker("ctl", "-q", "add_vhost", "kept") == Exit.DONE
     assert broker("ctl", "no_such_command") == Exit.USAGE
     capfd.readouterr()

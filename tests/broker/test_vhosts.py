@@ -39,7 +39,7 @@ def of_the_dead() -> str:
 def test_only_what_a_dead_process_of_this_machine_made_is_swept(api: Management) -> None:
     dead = of_the_dead()
     elsewhere = json.dumps(json.loads(dead) | {"boot": "another"})
-    older = json.dumps(json.loads(vhosts.description()) | {"started": 1.0})
+    older = json.dumps(json.loads(vhosts.description()) | {"born": 1})
     made = {
         "dead": (vhosts.name(secrets.token_hex(6)), dead),
         "a pid used again": (vhosts.name(secrets.token_hex(6)), older),

@@ -29,8 +29,10 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from rabbitproof.broker import watchdog
 from rabbitproof.broker.install import Installation, version_key
 from rabbitproof.errors import UsageError
+from rabbitproof.process import Process
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -415,8 +417,8 @@ class State:
     mark: str
     identity: Identity
     ports: Ports
-    pid: int
-    started: float
+    process: Process | None
+    """Its Erlang VM; None where it can't be told from another."""
     names: tuple[str, ...] = ()
     """Of all nodes of its cluster, if it is in one."""
 
@@ -432,8 +434,11 @@ class State:
         try:
             fields = json.loads((directory / _STATE).read_text(encoding="utf-8"))
             identity, ports = Identity(**fields.pop("identity")), Ports(**fields.pop("ports"))
-            fields.pop("libraries", None)  # of an older version of this program
+            older = [fields.pop(name, None) for name in ("pid", "libraries", "started")]
+            process = Process.read(fields.pop("process", None))
+            if process is None and older[0] in watchdog.marked(str(fields["mark"])):
+                process = Process.of(older[0])  # an older version of this program started it
             names = tuple(map(str, fields.pop("names", ())))
-            return cls(identity=identity, ports=ports, names=names, **fields)
+            return cls(identity=identity, ports=ports, process=process, names=names, **fields)
         except (OSError, ValueError, KeyError, TypeError):
             return None

@@ -1,83 +1,48 @@
 """Who owns which private node, written down so that a later run can clean up.
 
-Holds: the lease file of a node, whether its owner still lives, and collecting nodes whose owner
-and watchdog are both gone.
-Refuses to hold: starting or stopping a node (``node.py``).
+Holds: the lease file of a node, and collecting nodes whose owner and watchdog have both ended.
+Refuses to hold: whether a process lives (``process.py``), and starting or stopping a node
+(``node.py``).
 
 Rules
 -----
 - A lease is written before the node's directory is made and removed after it.
-- A process is named by its pid and its start time; a pid alone may be anybody by now.
-- Only processes that carry the lease's own mark in their environment are ever killed.
+- Collected is what has provably ended. A lease of another machine, another container or another
+  version of this program is left alone.
+- Only processes that carry the lease's own mark in their environment are ever killed, and only the
+  folder of that name beside the lease is ever deleted, whatever stands in the file.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-from dataclasses import asdict, dataclass
-from pathlib import Path
-
-import psutil
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 from rabbitproof.broker import watchdog
+from rabbitproof.process import Process
 
-_SAME_START_S = 2.0
-"""Start times are computed from the clock, which may have been set meanwhile; seconds."""
+if TYPE_CHECKING:
+    from pathlib import Path
 
-
-@dataclass(frozen=True, slots=True)
-class Process:
-    """One process, told apart from a later one with the same pid by its start time (epoch, s)."""
-
-    pid: int
-    started: float
-
-    @classmethod
-    def of(cls, pid: int) -> Process:
-        """Return the identity of a living process."""
-        return cls(pid, psutil.Process(pid).create_time())
-
-    def find(self) -> psutil.Process | None:
-        """Return the living process, or None when it has ended."""
-        try:
-            process = psutil.Process(self.pid)
-            same = abs(process.create_time() - self.started) < _SAME_START_S
-            ended = process.status() in {psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD}
-            # Killed, the first thread may be a zombie while another still holds every file.
-            ended = ended and process.num_threads() <= 1
-        except psutil.Error:
-            return None
-        return process if same and not ended else None
-
-    def is_still(self) -> bool:
-        """Tell whether no thread of it runs: SIGSTOP has reached each of them, or it has ended."""
-        process = self.find()
-        if process is None:
-            return True
-        threads = Path("/proc", str(self.pid), "task")
-        if not threads.is_dir():
-            return bool(process.status() == psutil.STATUS_STOPPED)
-        states: set[bytes] = set()
-        for stat in threads.glob("*/stat"):
-            with contextlib.suppress(OSError):  # this one has just ended
-                states.add(stat.read_bytes().rpartition(b") ")[2][:1])
-        return states <= {b"T", b"t", b"Z", b"X"}  # proc(5): stopped, traced, zombie, dead
+_OVER: Final = {"ended", "rebooted"}
+_MARK: Final = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """One owned node: its mark, its directory, and the two processes that look after it."""
+    """One owned node: its mark, and the two processes that look after it."""
 
     mark: str
-    directory: str
     owner: Process
     watchdog: Process
 
     def write(self, path: Path) -> None:
         """Write the lease whole or not at all."""
         whole = unfinished(path)
-        whole.write_text(json.dumps(asdict(self)), encoding="utf-8")
+        fields = {"owner": self.owner.write(), "watchdog": self.watchdog.write()}
+        whole.write_text(json.dumps({"mark": self.mark, **fields}), encoding="utf-8")
         whole.replace(path)
 
     @classmethod
@@ -85,14 +50,13 @@ class Lease:
         """Return the lease in ``path``, or None when there is none to be understood."""
         try:
             fields = json.loads(path.read_text(encoding="utf-8"))
-            return cls(
-                mark=str(fields["mark"]),
-                directory=str(fields["directory"]),
-                owner=Process(**fields["owner"]),
-                watchdog=Process(**fields["watchdog"]),
-            )
-        except (OSError, ValueError, KeyError, TypeError):
+            owner, dog = Process.read(fields["owner"]), Process.read(fields["watchdog"])
+            mark = fields["mark"]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
+        if owner is None or dog is None or mark != path.stem or not _MARK.fullmatch(mark):
+            return None
+        return cls(mark, owner, dog)
 
 
 def unfinished(path: Path) -> Path:
@@ -108,11 +72,11 @@ def collect(leases: Path) -> list[str]:
     collected = []
     for path in sorted(leases.glob("*.json")) if leases.is_dir() else []:
         lease = Lease.read(path)
-        if lease is None or lease.owner.find() or lease.watchdog.find():
+        if lease is None or not {lease.owner.life(), lease.watchdog.life()} <= _OVER:
             continue
         if watchdog.end_processes(lease.mark):
             continue  # not ours to kill after all; try again another time
-        watchdog.remove(Path(lease.directory))
+        watchdog.remove(leases / lease.mark)
         watchdog.remove(path)
         collected.append(lease.mark)
     return collected

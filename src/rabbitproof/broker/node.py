@@ -26,12 +26,11 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import psutil
-
 from rabbitproof.broker import lease, ports, readiness, script, watchdog
 from rabbitproof.broker.install import Installation, cache_folder, check_path
 from rabbitproof.broker.layout import Identity, Layout, Membership, State, TlsFiles
 from rabbitproof.errors import NodeFailed
+from rabbitproof.process import Process
 from rabbitproof.text import safe
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ class Node:
     def __init__(self, layout: Layout, *, owned: bool) -> None:
         self._layout = layout
         self._owned = owned
-        self._process: lease.Process | None = None
+        self._process: Process | None = None
         self._watchdog: subprocess.Popen[bytes] | None = None
         self._replies: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._created = False
@@ -145,13 +144,19 @@ class Node:
             ),
             owned=False,
         )
-        node._process = lease.Process(state.pid, state.started)
+        node._process = state.process
         return node
 
     @property
     def pid(self) -> int | None:
         """The pid of the Erlang VM, or None while the node is down."""
-        return self._process.pid if self._process and self._process.find() else None
+        alive = self._process is not None and self._process.life() == "lives"
+        return self._process.pid if self._process and alive else None
+
+    @property
+    def unseen(self) -> bool:
+        """Whether it can't be told from here if it runs: it was started elsewhere."""
+        return self._process is not None and self._process.life() == "unknown"
 
     @property
     def port(self) -> int:
@@ -355,8 +360,8 @@ class Node:
             pid = self._spawn(until)
         if pid is None:
             raise NodeFailed("The node's watchdog ended twice; find out what kills processes here.")
-        with contextlib.suppress(psutil.Error):  # it may have ended already; see below
-            self._process = lease.Process.of(pid)
+        with contextlib.suppress(ProcessLookupError):  # it may have ended already; see below
+            self._process = Process.of(pid)
 
         def ended(timeout_s: float) -> str | None:
             reply = self._reply(timeout_s)
@@ -388,14 +393,13 @@ class Node:
                 )
 
     def _signal(self, number: int | None) -> None:
-        process = self._process.find() if self._process else None
-        if process is not None and number is not None:
+        if (pid := self.pid) is not None and number is not None:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(process.pid, number)
+                os.kill(pid, number)
 
     def _wait_gone(self, deadline_s: float) -> bool:
         until = time.monotonic() + deadline_s
-        while self._process and self._process.find():
+        while self.pid is not None:
             if time.monotonic() > until:
                 return False
             time.sleep(_POLL_S)
@@ -416,9 +420,8 @@ class Node:
             self._lease.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             lease.Lease(
                 mark=self._layout.mark,
-                directory=str(self.directory),
-                owner=lease.Process.of(os.getpid()),
-                watchdog=lease.Process.of(self._watchdog.pid),
+                owner=Process.of(),
+                watchdog=Process.of(self._watchdog.pid),
             ).write(self._lease)
 
     def _traces(self) -> list[Path]:
@@ -438,8 +441,7 @@ class Node:
             mark=self._layout.mark,
             identity=self._layout.identity,
             ports=self._layout.ports,
-            pid=self._process.pid,
-            started=self._process.started,
+            process=self._process,
             names=self._layout.membership.names if self._layout.membership else (),
         ).write(self.directory)
         self._dismiss("release")

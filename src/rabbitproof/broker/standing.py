@@ -73,7 +73,7 @@ def up(
     the release that the kept data are of.
     """
     with _alone():
-        found = known()
+        found = _seen()
         running = [node for node in found if node.pid is not None]
         if running:
             _check_is_up(found, amqp_port, management_port, nodes, rabbitmq)
@@ -198,7 +198,7 @@ def down(*, delete: bool) -> bool:
     if not folder().exists():
         return False
     with _alone():
-        running = current()
+        running = [node for node in _seen() if node.pid is not None]
         if running:
             # Data that are about to be deleted need no orderly end, which takes seconds.
             Cluster(tuple(running)).stop(gracefully=not delete)
@@ -214,6 +214,18 @@ def log_tail(n: int, number: int = 1) -> list[str]:
     if not 1 <= number <= len(places):
         raise NodeFailed(f"There is no node {number}; there are {len(places)}.")
     return readiness.log_tail(places[number - 1] / "log" / "rabbit.log", n)
+
+
+def _seen() -> list[Node]:
+    """Return every node; raise NodeFailed where it can't be told whether one runs."""
+    found = known()
+    if any(node.unseen for node in found):
+        raise NodeFailed(
+            f"The RabbitMQ in {folder()} was started on another machine or in another container, "
+            "and whether it runs can't be seen from here; stop it there, or name another folder "
+            "with RABBITPROOF_CACHE."
+        )
+    return found
 
 
 def _places() -> list[Path]:

@@ -9,21 +9,17 @@ Rules
 - Only what is called and described as ours is looked at.
 - Provably means: made on this machine since it was started, among the processes that can be seen
   from here, by one that is gone. Of any other, a container's for one, nothing is known; it stays.
-- A process is named by its pid and its start time; a pid alone may be anybody by now.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
-import platform
 import re
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from rabbitproof.broker.lease import Process
 from rabbitproof.errors import ManagementError
+from rabbitproof.process import Process
 
 if TYPE_CHECKING:
     from rabbitproof.broker.management import Management
@@ -39,8 +35,7 @@ def name(run: str) -> str:
 
 def description() -> str:
     """Return what a vhost that this process makes says of it."""
-    me = Process.of(os.getpid())
-    return json.dumps({"made by": _MADE_BY, "pid": me.pid, "started": me.started, **_where()})
+    return json.dumps({"made by": _MADE_BY, **Process.of().write()})
 
 
 def strays(api: Management) -> dict[str, bool]:
@@ -53,10 +48,9 @@ def strays(api: Management) -> dict[str, bool]:
         if not _NAME.fullmatch(vhost):
             continue
         maker = _maker(said)
-        if maker is None:
-            found[vhost] = False
-        elif maker.find() is None:
-            found[vhost] = True
+        life = "unknown" if maker is None else maker.life()
+        if life != "lives":
+            found[vhost] = life == "ended"
     return found
 
 
@@ -71,23 +65,9 @@ def sweep(api: Management) -> list[str]:
 
 
 def _maker(said: str) -> Process | None:
-    """Return the process that a description names, if it is one that could be seen from here."""
+    """Return the process that a description names."""
     try:
-        fields: dict[str, Any] = json.loads(said)
-        if fields["made by"] != _MADE_BY or {key: fields[key] for key in _where()} != _where():
-            return None
-        return Process(int(fields["pid"]), float(fields["started"]))
-    except (ValueError, KeyError, TypeError):
+        fields = json.loads(said)
+        return Process.read(fields) if fields["made by"] == _MADE_BY else None
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
-
-
-def _where() -> dict[str, str]:
-    """Return what tells this machine, its last start and its processes from others.
-
-    Two containers on one machine may have one name and one boot, but not one list of processes.
-    """
-    boot = processes = ""
-    with contextlib.suppress(OSError):  # not on Linux
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-        processes = os.readlink("/proc/self/ns/pid")  # noqa: PTH115 - it leads to no file
-    return {"host": platform.node(), "boot": boot, "processes": processes}

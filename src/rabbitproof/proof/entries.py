@@ -76,9 +76,9 @@ class Header:
     """All that is needed to go on; no password."""
     versions: dict[str, Any] = field(default_factory=dict, hash=False)
     """``rabbitmq``, ``erlang``, ``python``, ``rabbitproof``, ``platform``."""
-    process_started: float = 0.0
-    """When the operating system started this process, seconds since 1970: with ``pid`` it says
-    whether the writer lives."""
+    process: dict[str, Any] = field(default_factory=dict, hash=False)
+    """What tells this process from every other one, so that it can be asked whether the writer
+    lives; see ``rabbitproof.process``. Empty in files of versions that did not know it."""
     boot: str = ""
     """Names this boot of the machine; empty where the system does not say."""
     monotonic_ns: int = 0
@@ -94,7 +94,7 @@ class Header:
         found = from_json(payload)
         values: dict[str, Any] = {}
         for one in fields(cls):
-            value = found.get(one.name)
+            value = found.get(one.name, {} if one.name == "process" else None)
             kind = _TYPES[one.name]
             if isinstance(value, bool) or not isinstance(value, kind):
                 # To callers all of it is a bad file.
@@ -123,7 +123,7 @@ _TYPES: Final[dict[str, type | tuple[type, ...]]] = {
     "topology": dict,
     "options": dict,
     "versions": dict,
-    "process_started": (int, float),
+    "process": dict,
     "boot": str,
     "monotonic_ns": int,
 }

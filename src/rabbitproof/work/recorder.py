@@ -13,22 +13,20 @@ import os
 import platform
 import re
 import secrets
-import sys
 import time
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-
-import psutil
 
 from rabbitproof import __version__
 from rabbitproof.errors import RabbitproofError
+from rabbitproof.process import Life, Process, boot_id
 from rabbitproof.proof.journal import Header, Journal
 from rabbitproof.work import topology as wiring
 from rabbitproof.work.depths import Depths
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from rabbitproof.amqp.connection import Connection
     from rabbitproof.broker.answers import QueueInfo
@@ -43,7 +41,6 @@ _SAMPLE_S: Final = 0.5
 _REPORT_S: Final = 6.0
 """Within which a queue with replicas has reported its count to the Management API; they do so
 every 5 s."""
-_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Recorder:
@@ -201,7 +198,7 @@ class LedgerRecorder(Recorder):
                 "platform": platform.platform(),
                 "rabbitproof": __version__,
             },
-            process_started=psutil.Process().create_time(),
+            process=Process.of().write(),
             boot=boot_id(),
             monotonic_ns=self._offset,
             **values,
@@ -340,26 +337,10 @@ class LedgerRecorder(Recorder):
             self._journal.close()
 
 
-def boot_id() -> str:
-    """Return what names this boot of the machine, where the system says."""
-    if sys.platform != "linux":
-        return ""
-    try:
-        return _BOOT_ID.read_text("ascii").strip()
-    except (OSError, UnicodeDecodeError):
-        return ""
-
-
-def writer_lives(header: Header) -> bool:
-    """Say whether the process that wrote a ledger still runs, as far as this host can tell."""
-    if header.host != platform.node():
-        return False
-    try:
-        process = psutil.Process(header.pid)
-        same = abs(process.create_time() - header.process_started) < 1.0
-        return same and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
+def writer_life(header: Header) -> Life:
+    """Say whether the process that wrote a ledger still runs, as far as that can be told here."""
+    process = Process.read(header.process)
+    return "unknown" if process is None else process.life()
 
 
 def _options(task: produce.Task | consume.Task) -> dict[str, Any]:

@@ -5,7 +5,6 @@ Refuses to know flags (``cli``) and how it is done (``produce``).
 
 from __future__ import annotations
 
-import platform
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ from rabbitproof.model import Queue, Topology
 from rabbitproof.proof import record as records
 from rabbitproof.text import safe
 from rabbitproof.work.produce import Task
-from rabbitproof.work.recorder import writer_lives
+from rabbitproof.work.recorder import writer_life
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +41,7 @@ def unfinished(folder: Path) -> Record | None:
             "all but one of them into folders of their own, then resume each."
         )
     (record,) = found
-    if writer_lives(record.header):
+    if writer_life(record.header) == "lives":
         raise UsageError(
             f"The producer of {safe(record.path.name)} still runs as process {record.header.pid}; "
             "wait for its end, or stop it."
@@ -54,11 +53,12 @@ def unfinished(folder: Path) -> Record | None:
 
 def elsewhere(record: Record) -> str | None:
     """Return a sentence when it can't be seen from here whether the writer still runs."""
-    if record.header.host == platform.node():
+    if writer_life(record.header) != "unknown":
         return None
     return (
-        f"This ledger was written on {safe(record.header.host)}, and whether its producer still "
-        "runs can't be seen from here. Two that send the same run would only make copies."
+        f"This ledger was written on {safe(record.header.host)}, by another version or in another "
+        "container, and whether its producer still runs can't be seen from here. End it first: two "
+        "that send the same run make copies, and ledgers that go apart."
     )
 
 

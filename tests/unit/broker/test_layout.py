@@ -11,6 +11,7 @@ from rabbitproof.broker import layout
 from rabbitproof.broker.install import Installation
 from rabbitproof.broker.layout import Identity, Layout, Ports, State, TlsFiles
 from rabbitproof.errors import UsageError
+from rabbitproof.process import Process
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="file modes and links")
 
@@ -204,8 +205,7 @@ def test_a_state_comes_back_as_it_was_written(tmp_path: Path) -> None:
         mark="mark",
         identity=IDENTITY,
         ports=PORTS,
-        pid=1,
-        started=2.5,
+        process=Process.of(),
     )
     state.write(tmp_path)
     assert State.read(tmp_path) == state
@@ -219,7 +219,7 @@ def test_a_state_of_an_older_version_is_understood(tmp_path: Path) -> None:
     (tmp_path / "state.json").write_text(json.dumps(known | {"pid": 1, "started": 2.5}))
     state = State.read(tmp_path)
     assert state is not None
-    assert (state.version, state.ports) == ("3.10.8", PORTS)
+    assert (state.version, state.ports, state.process) == ("3.10.8", PORTS, None)
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from rabbitproof.broker import install, lease, releases, standing
+from rabbitproof.broker import install, releases, standing
 from rabbitproof.broker.layout import Identity, Ports, State
 from rabbitproof.errors import NodeFailed, RabbitproofError, UsageError
+from rabbitproof.process import Process
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,14 +38,14 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def keep(cache: Path, version: str, pid: int = 0, started: float = 0.0) -> Path:
+def keep(cache: Path, version: str, process: Process | None = None) -> Path:
     """Leave what a node of that version leaves; return a file among its data."""
     kept = cache / "broker/data/kept"
     kept.parent.mkdir(parents=True)
     kept.touch()
     identity, ports = Identity("x@localhost", "guest", "guest"), Ports(5672, 15672, 1, 2, 3)
     home = str(cache / "server")
-    State(version, home, None, "fetched", "m" * 32, identity, ports, pid, started).write(
+    State(version, home, None, "fetched", "m" * 32, identity, ports, process).write(
         cache / "broker"
     )
     return kept
@@ -123,8 +125,7 @@ def test_data_of_which_nobody_knows_the_release_are_left_alone(cache: Path) -> N
 def test_what_is_up_is_not_what_was_asked_for(
     asked: dict[str, Any], said: str, cache: Path
 ) -> None:
-    me = lease.Process.of(os.getpid())
-    keep(cache, "4.3.6", me.pid, me.started)
+    keep(cache, "4.3.6", Process.of())
     with pytest.raises(UsageError, match=said) as failure:
         standing.up(note=lambda _line: None, **asked)
     assert "4.3.6 is up on port 5672" in str(failure.value)
@@ -137,8 +138,16 @@ def test_what_is_up_is_not_what_was_asked_for(
      {"rabbitmq": "4.3"}, {"rabbitmq": "4.3.6"}, {"fresh": True}],
 )  # fmt: skip
 def test_what_is_up_and_is_as_asked_is_left_alone(asked: dict[str, Any], cache: Path) -> None:
-    me = lease.Process.of(os.getpid())
-    kept = keep(cache, "4.3.6", me.pid, me.started)
+    kept = keep(cache, "4.3.6", Process.of())
     found, started = standing.up(note=lambda _line: None, **asked)
-    assert ([node.pid for node in found], started) == ([me.pid], False)
+    assert ([node.pid for node in found], started) == ([os.getpid()], False)
+    assert kept.exists()
+
+
+@pytest.mark.parametrize("do", [up, lambda: standing.down(delete=True)])
+def test_what_may_run_elsewhere_is_left_alone(do: Any, cache: Path) -> None:
+    """The cache is on a disk that another machine or container has as well."""
+    kept = keep(cache, "4.3.6", replace(Process.of(), machine="another"))
+    with pytest.raises(NodeFailed, match=r"another machine.*stop it there"):
+        do()
     assert kept.exists()
