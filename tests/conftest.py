@@ -19,10 +19,11 @@ import pytest
 
 from rabbitproof.broker.install import Installation, provide
 from rabbitproof.broker.node import Node
-from screen import Screen, start
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+pytest_plugins = ("peers", "screen")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +83,6 @@ def vhost(node: Node | ForeignBroker) -> Iterator[Vhost]:
             yield Vhost(name=name, url=urlsplit(node.url)._replace(path=f"/{encoded}").geturl())
         finally:
             api.delete(f"/vhosts/{encoded}").raise_for_status()
-
-
-@pytest.fixture(scope="session")
-def screen() -> Iterator[Screen]:
-    """A screen for windows; skips the test where there can be none, and never in CI."""
-    made, server = start()
-    yield made
-    server.terminate()  # so that it takes its lock with it
-    server.wait()
 
 
 @pytest.fixture
