@@ -7,11 +7,15 @@ With RABBITPROOF_TEST_URL and RABBITPROOF_TEST_MANAGEMENT_URL set, that broker i
 
 from __future__ import annotations
 
+import contextlib
+import getpass
 import logging
 import os
 import secrets
+import tempfile
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
 
 import httpx
@@ -24,6 +28,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytest_plugins = ("peers", "screen")
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Write down what was skipped, for whoever runs it where it can be."""
+    skipped = [f"{report.nodeid}\n" for report in terminalreporter.stats.get("skipped", ())]
+    if config.cache is not None:
+        (config.cache.mkdir("rabbitproof") / "skipped").write_text("".join(skipped), "utf-8")
+
+
+def pytest_unconfigure() -> None:
+    """Remove the folder in which pytest made that of this run, unless there are others."""
+    with contextlib.suppress(OSError):
+        Path(tempfile.gettempdir(), f"pytest-of-{getpass.getuser()}").rmdir()
 
 
 @dataclass(frozen=True, slots=True)
