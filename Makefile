@@ -25,10 +25,10 @@ LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --no-emit-in
 	--custom-compile-command "make lock" pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check bench kills pictures table lock clean
+.PHONY: help demo test test-slow test-all check bare bare-all bench kills pictures table lock clean
 
 help:  ## list these commands
-	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.runtime  ## prove with 10,000 messages that a private RabbitMQ loses none
 	@echo "Starting a private RabbitMQ, sending 10,000 messages through it, and counting each of them."
@@ -43,6 +43,9 @@ demo: $(VENV)/.runtime  ## prove with 10,000 messages that a private RabbitMQ lo
 test: $(VENV)/.dev  ## run the tests, two at a time, but for those that take long
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
+test-slow: $(VENV)/.dev  ## run those that take long
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
+
 test-all: $(VENV)/.dev  ## run every test, the long ones too
 	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
@@ -51,6 +54,12 @@ check: $(VENV)/.dev  ## check style, types, imports and pinned versions
 	@$(BIN)/python -m ruff format --check
 	@$(BIN)/python -m mypy
 	@$(BIN)/python -m pytest -q tests/unit/test_requirements.py tests/unit/test_imports.py
+
+bare: $(VENV)/.python  ## make demo and make test on a machine that has nothing (as root)
+	@$(BIN)/python tests/outside/bare.py 'make demo' 'make demo' 'make test'
+
+bare-all: $(VENV)/.python  ## the same, and then README's step by step, before a release
+	@$(BIN)/python tests/outside/bare.py --readme 'make demo' 'make demo' 'make test'
 
 bench: $(VENV)/.dev  ## compare with the wire ceiling and other clients (twenty minutes; BENCH=--quick: one)
 	@$(BIN)/python -m rabbitproof bench $(BENCH)

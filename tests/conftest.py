@@ -8,11 +8,15 @@ that every private node of the tests is of, those of commands as well; see ``--r
 
 from __future__ import annotations
 
+import contextlib
+import getpass
 import logging
 import os
 import secrets
+import tempfile
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
 
 import httpx
@@ -20,12 +24,26 @@ import pytest
 
 from rabbitproof.broker import releases
 from rabbitproof.broker.node import Node
-from screen import Screen, start
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rabbitproof.broker.install import Installation
+
+pytest_plugins = ("peers", "screen")
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Write down what was skipped, for whoever runs it where it can be."""
+    skipped = [f"{report.nodeid}\n" for report in terminalreporter.stats.get("skipped", ())]
+    if config.cache is not None:
+        (config.cache.mkdir("rabbitproof") / "skipped").write_text("".join(skipped), "utf-8")
+
+
+def pytest_unconfigure() -> None:
+    """Remove the folder in which pytest made that of this run, unless there are others."""
+    with contextlib.suppress(OSError):
+        Path(tempfile.gettempdir(), f"pytest-of-{getpass.getuser()}").rmdir()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +108,6 @@ def vhost(node: Node | ForeignBroker) -> Iterator[Vhost]:
             yield Vhost(name=name, url=urlsplit(node.url)._replace(path=f"/{encoded}").geturl())
         finally:
             api.delete(f"/vhosts/{encoded}").raise_for_status()
-
-
-@pytest.fixture(scope="session")
-def screen() -> Iterator[Screen]:
-    """A screen for windows; skips the test where there can be none, and never in CI."""
-    made, server = start()
-    yield made
-    server.terminate()  # so that it takes its lock with it
-    server.wait()
 
 
 @pytest.fixture

@@ -6,15 +6,22 @@ them are skipped with the command that would enable them; with CI in the environ
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import subprocess
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from fetched import Tools, Unavailable, tools
+import fetched
+from fetched import Tools, Unavailable
 from support import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +33,7 @@ class Screen:
 
     def variables(self, environment: dict[str, str]) -> dict[str, str]:
         """Return an environment in which a window opens on this screen."""
-        there = environment | self.tools.for_tk | {"DISPLAY": self.display}
-        paths = (self.tools.for_tk.get("PYTHONPATH"), environment.get("PYTHONPATH"))
-        return there | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+        return self.tools.with_tk(environment) | {"DISPLAY": self.display}
 
     def _hands(self, what: tuple[str, ...], *, check: bool) -> str:
         return subprocess.run(
@@ -62,34 +67,44 @@ class Screen:
         return self._hands(("search", "--onlyvisible", "--name", name), check=False).split()
 
 
-def start() -> tuple[Screen, subprocess.Popen[bytes]]:
-    """Start a screen, or skip the test that wants one."""
+@pytest.fixture(scope="session")
+def tools() -> Tools:
+    """What opens a window and uses it; skips the test where there can be none, and never in CI."""
     try:
-        found = tools()
+        return fetched.tools()
     except Unavailable as reason:
-        if os.environ.get("CI"):
-            pytest.fail(str(reason))
-        pytest.skip(str(reason))
+        fetched.unavailable(reason)
+
+
+@pytest.fixture(scope="session")
+def screen(tools: Tools) -> Iterator[Screen]:
+    """A screen for windows."""
     # Left to choose a number, two servers that start at once can choose the same; a number that
     # is named is locked.
     for _ in range(5):
         number = random.randrange(100, 50_000)
-        server = _serve(found, number)
+        server = _serve(tools, number)
         if server is not None:
-            return Screen(f":{number}", found), server
-    pytest.fail("Xvfb does not start")
+            break
+    else:
+        pytest.fail("Xvfb does not start")
+    yield Screen(f":{number}", tools)
+    server.terminate()  # so that it takes its lock with it
+    server.wait()
+    with contextlib.suppress(OSError):
+        Path("/tmp/.X11-unix").rmdir()  # noqa: S108 - X's own; not empty while another runs
 
 
-def _serve(found: Tools, number: int) -> subprocess.Popen[bytes] | None:
+def _serve(tools: Tools, number: int) -> subprocess.Popen[bytes] | None:
     """Start a server with this number and wait until it is ready; None if the number is taken."""
     read, write = os.pipe()
     server = subprocess.Popen(
         [
-            *found.xvfb, f":{number}", "-displayfd", str(write), "-screen", "0", "1400x900x24",
+            *tools.xvfb, f":{number}", "-displayfd", str(write), "-screen", "0", "1400x900x24",
             "-nolisten", "tcp", "-noreset",
         ],
-        cwd=found.folder,
-        env=os.environ | found.variables,
+        cwd=tools.folder,
+        env=os.environ | tools.variables,
         pass_fds=[write],
         stderr=subprocess.DEVNULL,
     )  # fmt: skip

@@ -21,6 +21,7 @@ from support import drive, eventually, producer, ready, topology, witness
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from fetched import Tools
     from screen import Screen
 
 WORK = topology(audit=None)
@@ -36,7 +37,7 @@ def opened(shell: Any, screen: Screen, *arguments: str, at: Path | None = None) 
         yield process
     finally:
         process.kill()
-        process.communicate()
+        print(*process.communicate())  # shown when the test fails
 
 
 def ended(process: Any) -> tuple[int, str, str]:
@@ -193,10 +194,10 @@ def test_without_a_broker_there_is_no_window(shell: Any, screen: Screen) -> None
     assert err.startswith("rabbitproof: No RabbitMQ answers at 127.0.0.1:1")
 
 
-def test_without_a_display_it_says_so_in_one_sentence(shell: Any) -> None:
+def test_without_a_display_it_says_so_in_one_sentence(shell: Any, tools: Tools) -> None:
     """Exit 3, and what else could be done."""
-    pytest.importorskip("tkinter")
-    environment = {k: v for k, v in shell.environment.items() if k != "DISPLAY"}
+    environment = tools.with_tk(shell.environment)
+    environment.pop("DISPLAY", None)
     done = replace(shell, environment=environment).run("src/consumer_gui.py")
     assert done.returncode == 3
     assert done.stdout == ""

@@ -31,25 +31,6 @@ CONSUMERS = [name for name in catalogue.NAMES if name != "pika-confirms"]
 LIMIT_S = 60.0
 
 
-@pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Peer]:
-    """Return a peer by its name; skip only where the machine has no Java client."""
-    known: dict[str, Peer | str] = {}
-    folder = tmp_path_factory.mktemp("peers")
-
-    def find(name: str) -> Peer:
-        if name not in known:
-            known[name] = catalogue.find(name, folder)
-        peer = known[name]
-        if isinstance(peer, str):
-            if name == "java":
-                pytest.skip(peer)
-            pytest.fail(peer)
-        return peer
-
-    return find
-
-
 def start(peer: Peer, url: str, role: Role, *more: str, **changed: Any) -> Any:
     """Run a peer to its end."""
     settings = {

@@ -6,12 +6,16 @@ import sys
 import zipfile
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from rabbitproof.errors import UsageError
 from rabbitproof.trial.peers import catalogue
 from rabbitproof.trial.peers.catalogue import Peer, find
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 posix = pytest.mark.skipif(os.name == "nt", reason="the JDK made here is two shell scripts")
 
@@ -336,9 +340,8 @@ def test_a_compiler_that_does_not_start_is_no_crash(machine: Machine) -> None:
     assert "the compiler does not start (No such file or directory); name" in said
 
 
-def test_the_real_program_compiles(tmp_path: Path) -> None:
-    peer = find("java", tmp_path)
-    if isinstance(peer, str):
-        pytest.skip(peer)
-    assert (tmp_path / "java" / "JavaPeer.class").is_file()
+def test_the_real_program_compiles(found: Callable[[str], Peer]) -> None:
+    peer = found("java")
+    classes = Path(peer.command[peer.command.index("-cp") + 1].split(os.pathsep)[0])
+    assert (classes / "JavaPeer.class").is_file()
     assert peer.client.version[0].isdigit()

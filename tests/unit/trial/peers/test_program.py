@@ -17,6 +17,8 @@ from rabbitproof.trial.peers.program import Done, Failed, Job, Stopwatch
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from rabbitproof.trial.peers.catalogue import Peer
+
 FLAGS = {
     "--exchange": "x",
     "--routing-key": "k",
@@ -198,12 +200,10 @@ def test_the_clocks_run_until_they_are_stopped() -> None:
 
 @pytest.mark.parametrize("name", catalogue.NAMES)
 def test_a_broker_that_never_answers_ends_at_the_deadline(
-    name: str, tmp_path_factory: pytest.TempPathFactory
+    found: Callable[[str], Peer], name: str
 ) -> None:
     """Whatever a client waits for, the process ends, with a code and a sentence of its own."""
-    peer = catalogue.find(name, tmp_path_factory.mktemp("peer"))
-    if isinstance(peer, str):
-        pytest.skip(peer)
+    peer = found(name)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"amqp://127.0.0.1:{silent.getsockname()[1]}/"
         changed = FLAGS | {"--url": url, "--deadline": "1.5"}

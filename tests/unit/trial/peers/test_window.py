@@ -20,7 +20,8 @@ from wire import FRAME_MAX, frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
+
+    from rabbitproof.trial.peers.catalogue import Peer
 
 LIMIT_S = 60.0
 SILENCE_S = 0.3
@@ -140,44 +141,36 @@ def broker(window: int, ends: set[int], answer: str = "ack") -> Iterator[tuple[s
 
         thread = threading.Thread(target=play, daemon=True)
         thread.start()
-        yield f"amqp://127.0.0.1:{listener.getsockname()[1]}/", served
-        thread.join(LIMIT_S)
+        try:
+            yield f"amqp://127.0.0.1:{listener.getsockname()[1]}/", served
+        finally:
+            socket.create_connection(listener.getsockname()).close()  # if nobody else came
+            thread.join(LIMIT_S)
         assert not thread.is_alive()
 
 
-@pytest.fixture(scope="module")
-def publish(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
-    """Return what runs a publisher to its end."""
-    folder: Path = tmp_path_factory.mktemp("peers")
-
-    def run(name: str, url: str, count: int, window: int) -> Any:
-        peer = catalogue.find(name, folder)
-        if isinstance(peer, str):
-            if name == "java":
-                pytest.skip(peer)
-            pytest.fail(peer)
-        flags = catalogue.arguments(
-            "publish",
-            exchange="x",
-            routing_key="k",
-            queue="q",
-            count=count,
-            window=window,
-            prefetch=10,
-            text="t",
-            run="0a1b2c3d4e5f",
-            deadline_s=LIMIT_S,
-        )
-        return subprocess.run(
-            [*peer.command, *flags, *(("--warm-up", "1") if name == "java" else ())],
-            env=catalogue.environment(url),
-            capture_output=True,
-            text=True,
-            timeout=LIMIT_S + 10,
-            check=False,
-        )
-
-    return run
+def publish(peer: Peer, url: str, count: int, window: int) -> Any:
+    """Run a publisher to its end."""
+    flags = catalogue.arguments(
+        "publish",
+        exchange="x",
+        routing_key="k",
+        queue="q",
+        count=count,
+        window=window,
+        prefetch=10,
+        text="t",
+        run="0a1b2c3d4e5f",
+        deadline_s=LIMIT_S,
+    )
+    return subprocess.run(
+        [*peer.command, *flags, *(("--warm-up", "1") if peer.warms_up else ())],
+        env=catalogue.environment(url),
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S + 10,
+        check=False,
+    )
 
 
 @pytest.mark.parametrize(
@@ -191,12 +184,13 @@ def publish(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
     ],
 )
 def test_the_window_is_filled_and_never_exceeded(
-    publish: Callable[..., Any], name: str, window: int, open_at_once: int, count: int
+    found: Callable[[str], Peer], name: str, window: int, open_at_once: int, count: int
 ) -> None:
     """As many publishes as allowed are open at once; all count once, however confirmed."""
-    warm_up = 1 if name == "java" else 0
+    peer = found(name)
+    warm_up = 1 if peer.warms_up else 0
     with broker(open_at_once, {warm_up, warm_up + count}) as (url, served):
-        done = publish(name, url, count, window)
+        done = publish(peer, url, count, window)
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout)["messages"] == count
     assert served[0].most_open == open_at_once
@@ -206,10 +200,11 @@ def test_the_window_is_filled_and_never_exceeded(
 
 
 @pytest.mark.parametrize("name", ["aio-pika", "java", "pika-confirms"])
-def test_a_refused_message_fails_the_publisher(publish: Callable[..., Any], name: str) -> None:
+def test_a_refused_message_fails_the_publisher(found: Callable[[str], Peer], name: str) -> None:
     """A nack is no confirm."""
+    peer = found(name)
     with broker(1, set(), answer="nack") as (url, _):
-        done = publish(name, url, 3, 1)
+        done = publish(peer, url, 3, 1)
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
     assert line.startswith("Could not publish 3 messages (")
@@ -217,11 +212,12 @@ def test_a_refused_message_fails_the_publisher(publish: Callable[..., Any], name
 
 @pytest.mark.parametrize("name", catalogue.NAMES)
 def test_a_connection_that_breaks_fails_the_publisher(
-    publish: Callable[..., Any], name: str
+    found: Callable[[str], Peer], name: str
 ) -> None:
     """Nobody connects again behind the back of a measurement."""
+    peer = found(name)
     with broker(1, set(), answer="hang up") as (url, served):
-        done = publish(name, url, 3, 1)
+        done = publish(peer, url, 3, 1)
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
     assert line.startswith("Could not publish 3 messages (")
