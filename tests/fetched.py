@@ -123,7 +123,7 @@ def _provide(root: Path) -> None:
             made, debs = work / "root", work / "debs"
             made.mkdir(mode=0o755)
             debs.mkdir()
-            config = apt._configure(work / "apt")
+            config = apt._configure(work / "apt", None)
             apt._run(["apt-get", "-c", str(config), "update", "-q"], check=False)
             plan = apt._run(
                 ["apt-get", "-c", str(config), "install", "--simulate", "--no-install-recommends",
