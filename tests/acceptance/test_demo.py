@@ -7,11 +7,16 @@ import os
 import re
 import signal
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from rabbitproof.broker.install import version_key
+from rabbitproof.broker.node import Node
 from support import eventually, ready
+
+if TYPE_CHECKING:
+    from rabbitproof.broker.install import Installation
 
 
 @pytest.mark.slow
@@ -185,6 +190,32 @@ def test_a_queue_with_other_settings(shell: Any) -> None:
     assert done.returncode == 3
     assert "declared classic, wanted quorum" in done.stderr
     assert "delete_queue work.queue" in done.stderr
+
+
+def test_a_broker_that_refuses_transient_queues_is_asked(
+    shell: Any, installation: Installation
+) -> None:
+    """Its refusal ends in --durable, at once, and `doctor` says so before; up to 3.12 none can."""
+    old = version_key(installation.version) < (3, 13)
+    denied = {} if old else {"deprecated_features.permit.transient_nonexcl_queues": "false"}
+    with Node.start(installation, settings=denied) as node:
+        there = {"RABBITMQ_URL": node.url, "RABBITMQ_MANAGEMENT_URL": node.management_url}
+        strict = replace(shell, environment=shell.environment | there)
+        told = strict.run("doctor").stdout
+        done = strict.run("produce", "--count", "10")
+        kept = strict.run("produce", "--count", "10", "--durable", "--queue", "q", "--audit-queue=")
+    assert kept.returncode == 0
+    if old:
+        assert done.returncode == 0
+        return
+    assert (done.returncode, done.stdout) == (3, "")
+    assert re.fullmatch(
+        r"rabbitproof: RabbitMQ [\d.]+ does not allow queues that are not durable, such as"
+        r" 'work\.queue': transient_nonexcl_queues is not permitted there; add --durable\.\n",
+        done.stderr,
+    )
+    if not installation.version.startswith("4.0."):  # which tells nobody
+        assert "refuses queues that are not durable; fix: add --durable" in told
 
 
 def test_a_message_of_20_megabytes(shell: Any) -> None:
