@@ -25,7 +25,11 @@ LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --no-emit-in
 	--custom-compile-command "make lock" pyproject.toml
 
 .DEFAULT_GOAL := help
+<<<<<<< HEAD
 .PHONY: help demo test test-slow test-all check bare bare-all bench kills pictures table lock clean
+=======
+.PHONY: help demo test test-all check bench kills releases pictures table lock clean
+>>>>>>> releases
 
 help:  ## list these commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +70,9 @@ bench: $(VENV)/.dev  ## compare with the wire ceiling and other clients (twenty 
 
 kills: $(VENV)/.dev  ## kill broker, producer and consumers with -9, 51 times; then compare every id
 	@PYTHONPATH=tests $(BIN)/python -m outside.kills $(KILLS)
+
+releases: $(VENV)/.dev  ## the described lines, selftest and prove --all on RabbitMQ 3.10, 4.0 and 4.3 (RELEASES="4.3 --only seed")
+	@PYTHONPATH=tests $(BIN)/python -m outside.releases $(RELEASES)
 
 pictures: $(VENV)/.dev  ## record the pictures of the README from the real program
 	@$(BIN)/python docs/pictures/record.py

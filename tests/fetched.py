@@ -190,9 +190,7 @@ def _provide(kind: _Kind, missing: str, finish: Callable[[Path, Path], None]) ->
 
 def _fetch(kind: _Kind, work: Path) -> Path:
     """Fetch and unpack; return the folder below ``work`` in which it is."""
-    made, debs = work / "root", work / "debs"
-    made.mkdir(mode=0o755)
-    debs.mkdir()
+    made = work / "root"
     config = apt._configure(work / "apt")
     apt._run(["apt-get", "-c", str(config), "update", "-q"], check=False)
     plan = apt._run(
@@ -200,9 +198,7 @@ def _fetch(kind: _Kind, work: Path) -> Path:
          *kind.packages]
     )  # fmt: skip
     names = [name for name in apt._INSTALLS.findall(plan.stdout) if kind.kept.fullmatch(name)]
-    apt._download(config, debs, names)
-    for deb in sorted(debs.glob("*.deb")):
-        apt._run(["dpkg", "-x", str(deb), str(made)])
+    apt._unpack(config, work, names, made)
     for link in [path for path in made.rglob("*") if path.is_symlink()]:
         there = made / str(link.readlink()).lstrip("/")
         if link.readlink().is_absolute() and there.exists():  # not the system's

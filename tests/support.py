@@ -14,6 +14,7 @@ import psutil
 
 from rabbitproof.address import parse
 from rabbitproof.amqp.connection import Connection, open_connection
+from rabbitproof.broker import releases
 from rabbitproof.identity import Source, new_run
 from rabbitproof.model import Queue, Topology
 from rabbitproof.work import consume, produce
@@ -21,6 +22,8 @@ from rabbitproof.work import consume, produce
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from rabbitproof.broker.install import Installation
 
 
 def topology(
@@ -110,6 +113,17 @@ def processes_below(folder: Path) -> list[str]:
         except (psutil.Error, OSError):
             continue
     return found
+
+
+def lend(installation: Installation, cache: Path) -> dict[str, str]:
+    """Have a cache folder hold the release of the tests; return the variables that mean both."""
+    if installation.origin == "installed":
+        named = str(installation.home)
+    else:
+        named, kept = installation.version, releases.tree(installation)
+        (cache / "releases").mkdir(parents=True)
+        (cache / "releases" / named).symlink_to(kept)
+    return {"RABBITPROOF_CACHE": str(cache), releases.VARIABLE: named}
 
 
 def marks(cache: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""The demo's own commands, word for word, against a real broker."""
+"""Producer and consumer as a person types them; the described lines are in `test_seed.py`."""
 
 from __future__ import annotations
 
@@ -7,45 +7,16 @@ import os
 import re
 import signal
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from support import eventually, ready, witness
+from rabbitproof.broker.install import version_key
+from rabbitproof.broker.node import Node
+from support import eventually, ready
 
-
-def test_the_reliability_test_of_the_demo(shell: Any, vhost: Any) -> None:
-    """Producer first, both queues hold all of it, then the consumer gets exactly that."""
-    sent = shell.run("src/producer.py", "--count", "10000", "--durable", "--purge")
-    assert sent.returncode == 0
-    done, books = sent.stdout.splitlines()
-    assert re.fullmatch(
-        r"\[producer\] done\. published=10000, in_queue_ready=10000, time=\d+\.\d\ds", done
-    )
-    assert books == "[producer] confirmed=10000, nacked=0, returned=0, in_doubt=0, resent=0"
-    assert sent.stderr.splitlines() == [
-        "[producer] purged queue: work.queue",
-        "[producer] purged audit queue: audit.queue",
-        "[producer] published 10000/10000",
-    ]
-    assert ready(vhost.url, "work.queue") == ready(vhost.url, "audit.queue") == 10_000
-    got = shell.run("src/consumer.py", "--name", "Worker-1", "--expect", "10000")
-    assert got.returncode == 0
-    first, done, books = got.stdout.splitlines()
-    uuid = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-    assert re.fullmatch(
-        rf"\[Worker-1\] got #1 \(msg_id={uuid}, from=\S+\) n=1 text=Hello World", first
-    )
-    assert re.fullmatch(r"\[Worker-1\] done\. consumed=10000, time=\d+\.\d\ds", done)
-    assert books == (
-        "[Worker-1] unique=10000, redelivered=0, duplicates=0, missing=0, corrupt=0, foreign=0"
-    )
-    waiting, last = got.stderr.splitlines()
-    assert waiting == "[Worker-1] waiting for messages… Press Ctrl+C to stop"
-    assert re.fullmatch(
-        rf"\[Worker-1\] consumed 10000/10000 \(last msg_id={uuid}, from=\S+\)", last
-    )
-    assert ready(vhost.url, "work.queue") == 0
+if TYPE_CHECKING:
+    from rabbitproof.broker.install import Installation
 
 
 @pytest.mark.slow
@@ -125,30 +96,6 @@ def test_another_queue_does_not_fill_the_usual_ones(shell: Any, vhost: Any) -> N
     shell.run("produce", *options, "--count", "7", "--durable", "--purge")
     counts = [ready(vhost.url, name) for name in ("work.queue", "audit.queue", *options[1::2])]
     assert counts == [5, 5, 7, 7]
-
-
-def test_lazy_queues_as_in_the_stress_test(shell: Any, vhost: Any) -> None:
-    """The stress test's own options work on every release; a note says where they do nothing."""
-    names = ("--queue", "work.queue.1m")
-    sent = shell.run(
-        "src/producer.py", *names, "--audit-queue", "audit.queue.1m", "--count", "30000",
-        "--durable", "--lazy", "--purge", "--progress-every", "10000",
-    )  # fmt: skip
-    assert sent.returncode == 0
-    assert "published=30000" in sent.stdout
-    got = shell.run(
-        "src/consumer.py", *names, "--name", "Worker-1M", "--prefetch", "5000",
-        "--expect", "30000", "--progress-every", "10000", "--lazy",
-    )  # fmt: skip
-    assert got.returncode == 0
-    assert "consumed=30000" in got.stdout
-    with witness(vhost.url) as channel:
-        properties = channel.connection._impl.server_properties
-        old = tuple(map(int, properties["version"].split(".")[:2])) < (3, 12)
-        channel.queue_declare(
-            "work.queue.1m", durable=True, arguments={"x-queue-mode": "lazy"} if old else {}
-        )
-    assert ("changes nothing" in sent.stderr) != old
 
 
 ENDS = {signal.SIGINT: (130, "interrupted"), signal.SIGTERM: (143, "terminated")}
@@ -245,14 +192,30 @@ def test_a_queue_with_other_settings(shell: Any) -> None:
     assert "delete_queue work.queue" in done.stderr
 
 
-def test_transient_queues_where_they_are_allowed(shell: Any) -> None:
-    """Without --durable it works, or the broker's refusal ends in what to do."""
-    done = shell.run("produce", "--count", "10")
-    assert done.returncode in (0, 3)
-    if done.returncode:
-        assert "add --durable" in done.stderr
-    else:
-        assert "published=10" in done.stdout
+def test_a_broker_that_refuses_transient_queues_is_asked(
+    shell: Any, installation: Installation
+) -> None:
+    """Its refusal ends in --durable, at once, and `doctor` says so before; up to 3.12 none can."""
+    old = version_key(installation.version) < (3, 13)
+    denied = {} if old else {"deprecated_features.permit.transient_nonexcl_queues": "false"}
+    with Node.start(installation, settings=denied) as node:
+        there = {"RABBITMQ_URL": node.url, "RABBITMQ_MANAGEMENT_URL": node.management_url}
+        strict = replace(shell, environment=shell.environment | there)
+        told = strict.run("doctor").stdout
+        done = strict.run("produce", "--count", "10")
+        kept = strict.run("produce", "--count", "10", "--durable", "--queue", "q", "--audit-queue=")
+    assert kept.returncode == 0
+    if old:
+        assert done.returncode == 0
+        return
+    assert (done.returncode, done.stdout) == (3, "")
+    assert re.fullmatch(
+        r"rabbitproof: RabbitMQ [\d.]+ does not allow queues that are not durable, such as"
+        r" 'work\.queue': transient_nonexcl_queues is not permitted there; add --durable\.\n",
+        done.stderr,
+    )
+    if not installation.version.startswith("4.0."):  # which tells nobody
+        assert "refuses queues that are not durable; fix: add --durable" in told
 
 
 def test_a_message_of_20_megabytes(shell: Any) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from support import nothing_is_left
+from support import lend, nothing_is_left
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,19 +18,15 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def cache(tmp_path: Path, installation: Installation) -> Path:
-    """A cache folder for one test, in which a RabbitMQ that had to be fetched is there already."""
-    folder = tmp_path / "cache"
-    folder.mkdir()
-    if installation.origin == "fetched":
-        (folder / "rabbitmq").symlink_to(installation.home.parents[4])
-    return folder
+def cache(tmp_path: Path) -> Path:
+    """A cache folder for one test."""
+    return tmp_path / "cache"
 
 
 @pytest.fixture
-def shell(shell: Any, cache: Path) -> Any:
+def shell(shell: Any, cache: Path, installation: Installation) -> Any:
     """The shell, with that cache."""
-    return replace(shell, environment=shell.environment | {"RABBITPROOF_CACHE": str(cache)})
+    return replace(shell, environment=shell.environment | lend(installation, cache))
 
 
 @pytest.mark.slow

@@ -53,25 +53,6 @@ def saved(path: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-def test_messages_are_acknowledged_once_they_are_shown(
-    shell: Any, vhost: Any, screen: Screen
-) -> None:
-    """The window takes all messages, and closing it says what came."""
-    drive(producer(vhost.url, 2000, topology=WORK))
-    command = ("src/consumer_gui.py", "--queue", "work.queue", "--name", "Window-1")
-    with opened(shell, screen, *command) as window:
-        shown = screen.wait_for(r"Window-1: work\.queue \(2,000\)")
-        eventually(lambda: ready(vhost.url, "work.queue") == 0, "all are taken")
-        screen.press(shown, "ctrl+q")
-        code, out, err = ended(window)
-    assert code == 0, err
-    done, books = out.splitlines()
-    assert re.fullmatch(r"\[Window-1\] done\. consumed=2000, time=\d+\.\d\ds", done)
-    assert books.startswith("[Window-1] unique=2000, redelivered=0, duplicates=0, missing=0,")
-    assert err == ""
-
-
-@pytest.mark.slow
 def test_by_hand_a_person_decides_with_keys(
     shell: Any, vhost: Any, screen: Screen, tmp_path: Path
 ) -> None:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rabbitproof.broker import install, releases, standing, watchdog
+from rabbitproof.broker import install, standing, watchdog
 from rabbitproof.broker.layout import State
 from rabbitproof.cli.broker import app
 from rabbitproof.cli.exits import Exit, run
+from support import lend
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,13 +28,8 @@ if TYPE_CHECKING:
 def cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installation: Installation
 ) -> Iterator[Path]:
-    monkeypatch.setenv("RABBITPROOF_CACHE", str(tmp_path))
-    kept = releases.tree(installation)
-    if installation.origin == "fetched":  # the cache of this test has it as well
-        (tmp_path / "releases").mkdir()
-        (tmp_path / "releases" / kept.name).symlink_to(kept)
-    else:
-        monkeypatch.setenv(releases.VARIABLE, str(installation.home))
+    for name, text in lend(installation, tmp_path).items():
+        monkeypatch.setenv(name, text)
     yield tmp_path
     for place in (tmp_path / "broker", *(tmp_path / "broker").glob("node-*")):
         state = State.read(place)

@@ -163,7 +163,7 @@ class Mirror:
         keyring = next(Path("/usr/share/keyrings").glob(f"{_KEYRING}.[gp]*"), None)
         uri = os.environ.get(MIRROR_VARIABLE) or _system_mirror()
         if keyring is None or uri is None:
-            config = _configure(work, None)
+            config = _configure(work)
             _run(["apt-get", "-c", str(config), "update", "-q"], check=False)
             root = work / "root"
             _unpack(config, work, (_KEYRING, "debootstrap"), root)
@@ -247,7 +247,7 @@ def _system_mirror() -> str | None:
     return found[0] if found else None
 
 
-def _configure(folder: Path, source: str | None) -> Path:
+def _configure(folder: Path, source: str | None = None) -> Path:
     """Write the configuration of an apt whose state is all below ``folder``.
 
     It sees that one source only, or without one all sources of the system.
@@ -304,7 +304,7 @@ def _download(config: Path, debs: Path, names: Sequence[str]) -> None:
     done = _run(["apt-get", "-c", str(config), "download", "-q", *names], cwd=debs, check=False)
     if done.returncode != 0:
         raise InstallError(
-            f"apt could not download RabbitMQ's packages ({_complaint(done)}); check the network,"
+            f"apt could not download the packages ({_complaint(done)}); check the network,"
             " the proxy and the room on the disk, then try again."
         )
 

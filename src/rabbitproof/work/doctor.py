@@ -42,6 +42,9 @@ if TYPE_CHECKING:
     from rabbitproof.model import Topology
     from rabbitproof.snapshot import Snapshot
 
+_DEPRECATES = (3, 13)
+"""The release from which an operator can deny what is deprecated."""
+
 Level = Literal["ok", "warn", "fail", "skip"]
 
 
@@ -76,7 +79,7 @@ def examine(
     except RabbitproofError as error:
         yield _failed("reachable", error)
     try:
-        yield from _about(connection, topology)
+        yield from _about(connection, api, topology)
         yield from _management(api, connection, topology)
         if connection is not None:
             yield from _queues(connection, topology, demanded=demanded)
@@ -86,26 +89,53 @@ def examine(
             connection.close()
 
 
-def _about(connection: Connection | None, topology: Topology) -> Iterator[Finding]:
+def _about(connection: Connection | None, api: Management, topology: Topology) -> Iterator[Finding]:
     if connection is None:
         return
     address = connection.address
     yield Finding("ok", "reachable", f"{safe(address.host)}:{address.port} answers in AMQP")
     yield Finding("ok", "login", f"{safe(address.username)} may use vhost {safe(address.vhost)}")
     version = safe(str(connection.server_properties.get("version", "?")), 40)
-    yield from judge_version(wiring.release(connection), version, topology)
+    release = wiring.release(connection)
+    yield from judge_version(
+        release, version, topology, permits_transient=_permits_transient(api, release)
+    )
 
 
-def judge_version(release: tuple[int, int], version: str, topology: Topology) -> Iterator[Finding]:
-    """Say what this release no longer allows, as far as it concerns this topology."""
+def _permits_transient(api: Management, release: tuple[int, int]) -> bool | None:
+    """Return whether the broker takes queues that are not durable; None where it does not say.
+
+    4.0 says only what it does by default, and not whether an operator denied it.
+    """
+    if release < _DEPRECATES:
+        return True
+    try:
+        known = api.ask("deprecated-features")
+    except ManagementError:
+        return None
+    for one in known if isinstance(known, list) else ():
+        if isinstance(one, dict) and one.get("name") == wiring.TRANSIENT:
+            said = str(one.get("state") or one.get("deprecation_phase"))
+            return True if said.startswith("permitted") else False if said == "denied" else None
+    return None
+
+
+def judge_version(
+    release: tuple[int, int], version: str, topology: Topology, *, permits_transient: bool | None
+) -> Iterator[Finding]:
+    """Say what this release no longer allows, as far as it concerns this topology.
+
+    ``permits_transient``: whether this very broker takes queues that are not durable; None where
+    nobody knows.
+    """
     said = False
-    transient = [queue.name for queue in topology.queues if not queue.durable]
-    if release >= (4, 3) and transient:
+    if not permits_transient and any(not queue.durable for queue in topology.queues):
         said = True
+        refuses = "may refuse" if permits_transient is None else "refuses"
         yield Finding(
             "warn",
             "version",
-            f"RabbitMQ {version} may refuse queues that are not durable",
+            f"RabbitMQ {version} {refuses} queues that are not durable",
             "add --durable",
         )
     if release >= wiring.LAZY_ENDED and any(queue.lazy for queue in topology.queues):

@@ -38,6 +38,9 @@ LAZY_ENDED: Final = (3, 12)
 STREAM_SETTLE_S: Final = 10.0
 """A stream's count lags behind its confirms by seconds (measured: more than one)."""
 
+TRANSIENT: Final = "transient_nonexcl_queues"
+"""RabbitMQ's name for the feature that queues are neither durable nor exclusive."""
+
 _UNANSWERED_S: Final = 0.2
 """A count of 0 that took this long may be none."""
 _BUSY_S: Final = 5.0
@@ -106,7 +109,7 @@ def declare(connection: Connection, channel: int, topology: Topology) -> Iterato
             ),
         )
     except PreconditionFailed as error:
-        raise _inequivalent(error, topology.exchange) from None
+        raise _inequivalent(error, topology.exchange, lazy_works=works) from None
     if topology.dead is not None:
         declare_queue(connection, channel, topology.dead)
     for queue in topology.queues:
@@ -127,7 +130,8 @@ def bind(connection: Connection, channel: int, topology: Topology, queue: Queue)
 
 def declare_queue(connection: Connection, channel: int, queue: Queue) -> None:
     """Declare one queue."""
-    arguments = queue.arguments(lazy_works=lazy_works(connection))
+    works = lazy_works(connection)
+    arguments = queue.arguments(lazy_works=works)
     try:
         connection.call(
             channel,
@@ -138,21 +142,23 @@ def declare_queue(connection: Connection, channel: int, queue: Queue) -> None:
             ),
         )
     except PreconditionFailed as error:
-        raise _inequivalent(error, queue.name) from None
+        raise _inequivalent(error, queue.name, lazy_works=works) from None
     except ConnectionClosed as error:
-        # 541 closes the whole connection: how RabbitMQ 4.3 refuses a transient queue.
-        if error.code == 541 and not queue.durable:
+        # 541 closes the whole connection. So does RabbitMQ from 3.13 on refuse a transient queue,
+        # where an operator, or a release by default, does not permit them.
+        if error.code == 541 and TRANSIENT in error.reply:
             version = safe(str(connection.server_properties.get("version", "")))
-            raise ConnectionClosed(
+            # No ConnectionClosed: that code otherwise means that trying again may help.
+            raise BrokerRefused(
                 f"RabbitMQ {version} does not allow queues that are not durable, such as "
-                f"'{safe(queue.name)}' ({error.reply}); add --durable.",
+                f"'{safe(queue.name)}': {TRANSIENT} is not permitted there; add --durable.",
                 code=error.code,
                 reply=error.reply,
             ) from None
         raise
 
 
-def _inequivalent(error: PreconditionFailed, name: str) -> PreconditionFailed:
+def _inequivalent(error: PreconditionFailed, name: str, *, lazy_works: bool) -> PreconditionFailed:
     found = _INEQUIVALENT.search(error.reply)
     if found is None:
         return error
@@ -160,14 +166,19 @@ def _inequivalent(error: PreconditionFailed, name: str) -> PreconditionFailed:
     there, wanted = _value(found["there"]), _value(found["wanted"])
     if arg == "x-queue-type":  # a queue that was declared without a type is a classic one
         there, wanted = there.replace("none", "classic"), wanted.replace("none", "classic")
+    keep = "publish into it with --no-declare"
     if what == "exchange":
-        keep = "name another one with --exchange"
+        keep = f"name another one with --exchange, or {keep}"
     elif arg == "x-queue-type":
-        keep = f"ask for the type that it has ({there}) with --queue-type or --audit-type"
+        keep = (
+            f"ask for the type that it has ({there}) with --queue-type or --audit-type, or {keep}"
+        )
+    elif arg == "x-queue-mode" and not lazy_works:
+        pass  # it still has to be the same there, and --lazy does not send it
     elif arg in _FLAGS:
-        keep = f"{'leave out' if there in _NOT_SET else 'add'} {_FLAGS[arg]}"
+        keep = f"{'leave out' if there in _NOT_SET else 'add'} {_FLAGS[arg]}, or {keep}"
     else:
-        keep = "declare it the same way"
+        keep = f"declare it the same way, or {keep}"
     typed = shlex.quote(safe(name))
     delete = (
         f"delete it with its messages (`rabbitmqctl delete_queue {typed}`, or "
@@ -178,7 +189,7 @@ def _inequivalent(error: PreconditionFailed, name: str) -> PreconditionFailed:
     text = (
         f"The {what} '{safe(name)}' exists with other settings (PRECONDITION_FAILED):\n"
         f"  {arg}: declared {there}, wanted {wanted}\n"
-        f"Two ways out: keep it as it is ({keep}, or publish into it with --no-declare); "
+        f"Two ways out: keep it as it is ({keep}); "
         f"or {delete}."
     )
     return PreconditionFailed(text, code=error.code, reply=error.reply)

@@ -2,18 +2,20 @@
 
 import importlib.util
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from rabbitproof.errors import BrokerUnreachable
+from rabbitproof.errors import BrokerUnreachable, ManagementError
 from rabbitproof.model import Queue, Topology
 from rabbitproof.work import doctor
 
 
-def findings(release: tuple[int, int], version: str, **settings: Any) -> list[str]:
+def findings(
+    release: tuple[int, int], version: str, *, permits: bool | None = True, **settings: Any
+) -> list[str]:
     topology = Topology("e", "k", Queue("q", **settings))
-    found = list(doctor.judge_version(release, version, topology))
+    found = list(doctor.judge_version(release, version, topology, permits_transient=permits))
     assert all(one.fix for one in found if one.level != "ok")
     return [one.text for one in found if one.level != "ok"]
 
@@ -22,9 +24,37 @@ def test_what_a_release_no_longer_allows_is_said_where_it_matters() -> None:
     assert findings((3, 10), "3.10.8", lazy=True) == []
     assert "ignores lazy" in findings((3, 12), "3.12.1", lazy=True)[0]
     assert findings((3, 12), "3.12.1") == []
-    assert "not durable" in findings((4, 3), "4.3.0")[0]
-    assert findings((4, 3), "4.3.0", durable=True) == []
+    assert findings((4, 3), "4.3.0") == []
+    assert "refuses queues that are not durable" in findings((4, 0), "4.0.9", permits=False)[0]
+    assert "may refuse queues" in findings((4, 3), "4.3.0", permits=None)[0]
+    assert findings((4, 3), "4.3.0", permits=False, durable=True) == []
     assert "after 20" in findings((4, 2), "4.2.0", kind="quorum", durable=True)[0]
+
+
+@pytest.mark.parametrize(
+    ("release", "answer", "permits"),
+    [
+        ((3, 10), None, True),
+        ((4, 0), [{"deprecation_phase": "permitted_by_default"}], True),
+        ((4, 2), [{"deprecation_phase": "denied_by_default"}], None),
+        ((4, 3), [{"deprecation_phase": "permitted_by_default", "state": "denied"}], False),
+        ((4, 3), [{"deprecation_phase": "denied_by_default", "state": "permitted"}], True),
+        ((4, 3), [], None),
+        ((4, 3), None, None),
+        ((4, 3), ManagementError("No."), None),
+    ],
+)
+def test_a_broker_is_asked_what_it_permits(
+    release: tuple[int, int], answer: Any, permits: bool | None
+) -> None:
+    class Api:
+        def ask(self, path: str) -> Any:
+            assert path == "deprecated-features"
+            if isinstance(answer, Exception):
+                raise answer
+            return answer and [{"name": "transient_nonexcl_queues", **one} for one in answer]
+
+    assert doctor._permits_transient(cast("Any", Api()), release) is permits
 
 
 @pytest.mark.parametrize(

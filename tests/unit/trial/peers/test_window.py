@@ -134,7 +134,10 @@ def broker(window: int, ends: set[int], answer: str = "ack") -> Iterator[tuple[s
         listener.settimeout(LIMIT_S)
 
         def play() -> None:
-            client, _ = listener.accept()
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                return  # nobody came: that client is not installed, so its test is skipped
             with client, contextlib.suppress(ConnectionError):
                 served.append(Broker(client, window, ends, answer=answer))
                 served[0].serve()
