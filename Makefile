@@ -25,11 +25,7 @@ LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --no-emit-in
 	--custom-compile-command "make lock" pyproject.toml
 
 .DEFAULT_GOAL := help
-<<<<<<< HEAD
-.PHONY: help demo test test-slow test-all check bare bare-all bench kills pictures table lock clean
-=======
-.PHONY: help demo test test-all check bench kills releases pictures table lock clean
->>>>>>> releases
+.PHONY: help demo test test-slow test-all check bare bare-all bench kills releases pictures table lock clean
 
 help:  ## list these commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
