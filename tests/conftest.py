@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from rabbitproof.broker.install import Installation
 
-pytest_plugins = ("peers", "screen")
+pytest_plugins = ("peers", "screen", "tidy")
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
