@@ -122,21 +122,16 @@ class Nodes:
         return str(path) if lease and lease.owner.pid in self._owners else None
 
 
-@pytest.fixture(scope="session")
-def temporary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The folder for temporary files of this worker and of all that it starts."""
-    folder = tmp_path_factory.getbasetemp() / "temporary"
+def own_folder(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Make it the folder for temporary files of this worker and of all that it starts."""
     folder.mkdir()
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("TMPDIR", "TEMP", "TMP"):
-            patch.setenv(name, str(folder))
-        patch.setattr(tempfile, "tempdir", None)  # it is looked up again
-        yield folder
+    for name in ("TMPDIR", "TEMP", "TMP"):
+        patch.setenv(name, str(folder))
+    patch.setattr(tempfile, "tempdir", None)  # it is looked up again
 
 
-@pytest.fixture(scope="session")
-def started() -> Iterator[set[int]]:
-    """The ids of all processes that this one has started, and its own."""
+def note_starts(patch: pytest.MonkeyPatch) -> set[int]:
+    """Return a set that has the ids of this process and of all that it will have started."""
     found = {os.getpid()}
     start = subprocess.Popen.__init__
 
@@ -144,19 +139,22 @@ def started() -> Iterator[set[int]]:
         start(self, *arguments, **settings)
         found.add(self.pid)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(subprocess.Popen, "__init__", noted)
-        yield found
+    patch.setattr(subprocess.Popen, "__init__", noted)
+    return found
 
 
 @pytest.fixture(scope="session")
-def kinds(temporary: Path, started: set[int]) -> tuple[Any, ...]:
+def kinds_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, ...]]:
     """All kinds of what can be left."""
-    folders = [temporary]
-    for folder, names, _ in os.walk(CHECKOUT):
-        names[:] = set(names) - MADE_AGAIN
-        folders.append(Path(folder))
-    return Threads(), Processes(temporary), Ports(), Files(folders), Nodes(started)
+    temporary = tmp_path_factory.getbasetemp() / "temporary"
+    with pytest.MonkeyPatch.context() as patch:
+        own_folder(temporary, patch)
+        folders = [temporary]
+        for folder, names, _ in os.walk(CHECKOUT):
+            names[:] = set(names) - MADE_AGAIN
+            folders.append(Path(folder))
+        nodes = Nodes(note_starts(patch))
+        yield Threads(), Processes(temporary), Ports(), Files(folders), nodes
 
 
 def there(kinds: tuple[Any, ...]) -> list[tuple[Any, set[Any]]]:
@@ -171,9 +169,9 @@ def left(before: list[tuple[Any, set[Any]]]) -> list[str]:
 
 
 @pytest.fixture(autouse=True)
-def tidy(kinds: tuple[Any, ...]) -> Iterator[None]:
+def tidy(kinds_left: tuple[Any, ...]) -> Iterator[None]:
     """Fail a test that leaves something behind."""
-    before = there(kinds)
+    before = there(kinds_left)
     yield
     until = time.monotonic() + GONE_S
     while found := left(before):

@@ -91,8 +91,8 @@ def file_in_the_checkout() -> Iterator[str]:
 @pytest.mark.parametrize(
     "leave", [thread, child, ended_child, orphan, port, file, file_of_a_child, file_in_the_checkout]
 )
-def test_it_is_named_while_it_is_there(kinds: tuple[Any, ...], leave: Any) -> None:
-    before = tidy.there(kinds)
+def test_it_is_named_while_it_is_there(kinds_left: tuple[Any, ...], leave: Any) -> None:
+    before = tidy.there(kinds_left)
     with leave() as told:
         assert any(told in each for each in tidy.left(before))
     assert tidy.left(before) == []
