@@ -4,9 +4,10 @@ Holds: what was seen at one moment (``Snapshot``), what follows from several (``
 one queue looked at closely (``Detail``). Refuses to hold: how it is asked for, computed, worded
 or drawn. Pure.
 
-Rules: a figure that the broker does not give, or gives as nonsense (a negative count), is None
-and never 0. Names are as they came and not safe to print. Times ``at`` are seconds of a clock
-that only runs forward; ``clock`` is the time of day, in seconds since 1970.
+Rules: what the broker does not tell, or tells as nonsense (a negative count), is None and never 0
+or False; a text that it does not tell is empty. Names are as they came and not safe to print.
+Times ``at`` are seconds of a clock that only runs forward; ``clock`` is the time of day, in seconds
+since 1970.
 """
 
 from __future__ import annotations
@@ -23,12 +24,15 @@ COUNTERS = ("publish", "deliver", "ack", "redeliver")
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """A queue's counters since it was declared or its node started; 0 before first activity."""
+    """A queue's counters since it was declared or its node started.
 
-    publish: int = 0
-    deliver: int = 0
-    ack: int = 0
-    redeliver: int = 0
+    None: the broker tells nothing of it, as long as nothing was counted or for other reasons.
+    """
+
+    publish: int | None = None
+    deliver: int | None = None
+    ack: int | None = None
+    redeliver: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,8 @@ class QueueSample:
     """What the broker itself computed of its last two samples, 5 s apart."""
     node: str = ""
     leader: str | None = None
-    """Quorum queues and streams: the node that leads; "" when there is none."""
+    """Quorum queues and streams: the node that leads; "" when there is none, None when the broker
+    does not tell (3.10 never does of a stream)."""
     members: int | None = None
     online: int | None = None
 
@@ -79,10 +84,10 @@ class ConsumerSample:
     connection: str
     channel: str = ""
     prefetch: int | None = None
-    """0: unlimited."""
-    manual: bool = True
+    """0: it has none of its own; its channel may have one for all its consumers."""
+    manual: bool | None = True
     """Acknowledges by hand."""
-    active: bool = True
+    active: bool | None = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +107,13 @@ class NodeSample:
     """One node of the cluster. Sizes are bytes, uptime seconds."""
 
     name: str
-    running: bool = True
+    running: bool | None = True
     memory: int | None = None
     memory_limit: int | None = None
-    memory_alarm: bool = False
+    memory_alarm: bool | None = False
     disk_free: int | None = None
     disk_limit: int | None = None
-    disk_alarm: bool = False
+    disk_alarm: bool | None = False
     files: int | None = None
     files_limit: int | None = None
     sockets: int | None = None
@@ -129,6 +134,8 @@ class Snapshot:
     version: str = ""
     cluster: str = ""
     queues: tuple[QueueSample, ...] = ()
+    listed: bool = True
+    """Whether these are all queues; False: one that is not among them may be there."""
     consumers: tuple[ConsumerSample, ...] | None = ()
     """None: could not be listed."""
     connections: tuple[ConnectionSample, ...] | None = ()
@@ -196,18 +203,19 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """One queue looked at closely. Texts are as they came."""
+    """One queue looked at closely; None: not told. Texts are as they came."""
 
     queue: QueueSample
-    durable: bool
+    durable: bool | None
     exclusive: bool
     auto_delete: bool
-    arguments: dict[str, Any] = field(hash=False)
-    policy: str
-    policy_definition: dict[str, Any] = field(hash=False)
-    bindings: tuple[tuple[str, str], ...]
+    arguments: dict[str, Any] | None = field(hash=False)
+    policy: str | None
+    """"": none applies."""
+    policy_definition: dict[str, Any] | None = field(hash=False)
+    bindings: tuple[tuple[str | None, str | None], ...] | None
     """Exchange ("" for the default one) and routing key."""
-    consumers: tuple[tuple[ConsumerSample, int | None], ...]
+    consumers: tuple[tuple[ConsumerSample, int | None], ...] | None
     """Each with what its channel holds unacknowledged."""
     oldest: float | None
     """Clock of the oldest message, where the broker knows it."""

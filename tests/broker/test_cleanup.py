@@ -191,7 +191,9 @@ def test_two_clusters_are_refused(vhost: Any, node: Any, connection: Connection)
     class Elsewhere(Management):
         def overview(self) -> Any:
             theirs = super().overview()
-            return type(theirs)(theirs.rabbitmq, theirs.erlang, "another", "x", metrics=True)
+            return type(theirs)(
+                theirs.rabbitmq, theirs.erlang, "another", "x", metrics=True, counts=True
+            )
 
     with (
         Elsewhere(node.management_url, node.username, node.password) as api,

@@ -246,7 +246,7 @@ def test_dead_letter_queues_are_found(vhost: Any, node: Any) -> None:
         channel.queue_declare("more", durable=True, arguments=through)
         channel.queue_declare("graveyard", durable=True)
     with Management(node.management_url, node.username, node.password) as api:
-        assert list(deadletter.find(api, vhost.name)) == ["dead", "graveyard"]
+        assert list(deadletter.find(api, vhost.name)[0]) == ["dead", "graveyard"]
 
 
 def test_reading_gives_everything_back(vhost: Any) -> None:

@@ -15,14 +15,19 @@ import pytest
 from rabbitproof.broker.management import Management
 from rabbitproof.broker.node import Node
 from rabbitproof.broker.watch import Watch
+from rabbitproof.snapshot import Rates
+from rabbitproof.view import cards, closeup
+from rabbitproof.work import doctor
+from rabbitproof.work.diagnosis import full
 from rabbitproof.work.monitor import Monitor
+from rabbitproof.work.rates import STILL_S
 from support import drive, eventually, producer, topology, witness
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rabbitproof.broker.install import Installation
-    from rabbitproof.snapshot import Picture
+    from rabbitproof.snapshot import Detail, Picture
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTLED_S = 40.0
@@ -103,6 +108,7 @@ def test_consumers_appear_with_their_connection_and_leave_again(vhost: Any, eyes
     assert "consumer tag left q" in [event.text for event in seen(eyes).events]
 
 
+@pytest.mark.slow  # no word of acknowledgements in two reports
 def test_stuck_consumers_are_found(vhost: Any, eyes: Monitor) -> None:
     drive(producer(vhost.url, 30, topology=topology(audit=None)))
     with witness(vhost.url) as channel:
@@ -116,6 +122,43 @@ def test_stuck_consumers_are_found(vhost: Any, eyes: Monitor) -> None:
             )
 
         eventually(found, "the diagnosis", SETTLED_S)
+
+
+def test_a_healthy_stream_is_no_alarm_and_has_not_none_for_a_leader(
+    node: Any, vhost: Any, eyes: Monitor
+) -> None:
+    """RabbitMQ 3.10 tells no leader of a stream, which is another thing than having none."""
+    with witness(vhost.url) as channel:
+        channel.queue_declare("s", durable=True, arguments={"x-queue-type": "stream"})
+        for _ in range(20):
+            channel.basic_publish("", "s", b"x")
+    detail: Detail | None = None
+
+    def told() -> bool:
+        nonlocal detail
+        detail = eyes.close_up(vhost.name, "s")
+        return detail is not None and detail.queue.online == 1
+
+    eventually(told, "who holds the stream", SETTLED_S)
+    assert detail is not None
+    page = "\n".join(map(cards.plain, closeup.lines(detail, Rates(), time.time(), 100)))
+    assert "1 of 1 members online" in page
+    assert "leader none" not in page
+    login = ["--username", node.username, "--password", node.password]
+    shown = monitor("--host", node.management_url, "--vhost", vhost.name, "--once", *login)
+    assert (shown.returncode, "✗" in shown.stdout) == (0, False)
+    assert "● s  [" in shown.stdout
+    command = [sys.executable, "-m", "rabbitproof", "doctor", "--url", vhost.url]
+    checked = subprocess.run(
+        [*command, "--management-url", node.management_url],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (checked.returncode, "[FAIL]" in checked.stdout) == (0, False)
+    assert "[OK] state: no alarm, no stuck consumer, nothing unroutable" in checked.stdout
 
 
 def test_a_node_shows_its_figures(eyes: Monitor) -> None:
@@ -199,12 +242,40 @@ def test_named_queues_are_asked_over_amqp_where_there_is_no_api(vhost: Any) -> N
     assert "can't be reached" in done.stdout
 
 
+@pytest.mark.slow  # two nodes
+def test_messages_that_are_not_counted_make_no_consumer_stuck(installation: Installation) -> None:
+    """It holds all it may, and whether it acknowledges is what this broker does not tell."""
+    with Node.start(installation, settings={"management.rates_mode": "none"}) as node:
+        drive(producer(node.url, 30, topology=topology(audit=None)))
+        with (
+            Management(node.management_url, node.username, node.password) as api,
+            witness(node.url) as channel,
+        ):
+            channel.basic_qos(prefetch_count=10)
+            channel.basic_consume("work.queue", lambda *_: None)
+            eyes = Monitor(Watch(api))
+            eventually(lambda: bool(list(full(seen(eyes).snapshot))), "a consumer", SETTLED_S)  # type: ignore[arg-type]
+            end = time.monotonic() + STILL_S + 3
+            while time.monotonic() < end:
+                channel.connection.process_data_events(1)
+                assert [one for one in seen(eyes).problems if one.level == "red"] == []
+            picture = seen(eyes)
+            assert picture.snapshot is not None
+            assert not picture.snapshot.metrics
+            found = list(doctor._management(api, None, topology()))
+    (rates,) = [one for one in found if one.check == "metrics"]
+    assert rates.fix == "set management.rates_mode = basic"
+
+
 def test_metrics_that_are_off_are_not_zeros(installation: Installation) -> None:
     settings = {"management_agent.disable_metrics_collector": "true"}
     with Node.start(installation, settings=settings) as node:
         drive(producer(node.url, 50))
         with Management(node.management_url, node.username, node.password) as api:
             picture = Monitor(Watch(api)).refresh()
+            found = list(doctor._shown(api, None))
+    assert [one.level for one in found if "alarms" in one.text] == ["skip"]
+    assert "ok" not in {one.level for one in found}
     assert picture.error is None
     assert picture.snapshot is not None
     assert not picture.snapshot.metrics

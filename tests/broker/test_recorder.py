@@ -53,7 +53,7 @@ def test_a_producers_ledger_says_what_it_published_to_and_how_deep_that_was(
     assert (work["role"], audit["role"]) == ("work", "audit")
     assert work["effective"]["policy"] == "short"
     assert work["effective"]["policy_definition"] == {"max-length": 5000}
-    assert audit["effective"]["policy"] == ""
+    assert audit["effective"]["policy"] in {None, ""}  # not told yet, or none
     assert record.counts == {"work.queue": 1300, "audit.queue": 1300}
     assert record.end["consumers"] == {"work.queue": 0, "audit.queue": 0}
     depths = [one.values["depth"]["work.queue"] for one in record.samples if "depth" in one.values]

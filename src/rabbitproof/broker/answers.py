@@ -3,9 +3,11 @@
 Holds: the objects the project needs of the API, and how each is read from the broker's JSON.
 Refuses to hold: HTTP, and judging what the numbers mean. Pure.
 
-Rules: an answer is untrusted. A field that is missing or of another type becomes an empty
-text, an empty mapping or None, never an exception; a count that the broker does not give is
-None, never 0. Texts are as the broker sent them: whoever shows one makes it safe first.
+Rules: an answer is untrusted. A field that is missing, or of another type, is not a value: it
+becomes None, never 0, False or an empty mapping, and never an exception. A text becomes an empty
+one, which no name and no state is; where empty says something itself (who leads a queue, which
+policy applies, where a binding comes from), it becomes None as well. Texts are as the broker sent
+them: whoever shows one makes it safe first.
 
 Fields: https://www.rabbitmq.com/docs/http-api-reference.
 """
@@ -18,31 +20,34 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """Who answers: versions as the broker writes them. ``metrics`` tells whether it counts."""
+    """Who answers: versions as the broker writes them."""
 
     rabbitmq: str
     erlang: str
     cluster: str
     node: str
     metrics: bool
+    """Whether it knows more of queues than their depths: consumers, connections, alarms."""
+    counts: bool
+    """Whether it counts messages as they come and go as well, which rates are made of."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueueInfo:
-    """One queue. Counts are None where the broker does not give them."""
+    """One queue. What the broker does not tell is None; ``type`` and ``state`` are empty then."""
 
     name: str
     type: str
-    durable: bool
-    arguments: dict[str, Any] = field(hash=False)
+    durable: bool | None
+    arguments: dict[str, Any] | None = field(hash=False)
     messages: int | None
     ready: int | None
     unacked: int | None
     consumers: int | None
     state: str
-    policy: str = ""
+    policy: str | None = None
     """The name of the policy that applies; empty for none."""
-    policy_definition: dict[str, Any] = field(default_factory=dict, hash=False)
+    policy_definition: dict[str, Any] | None = field(default=None, hash=False)
     """What that policy and the operator's make of it together."""
 
 
@@ -54,7 +59,6 @@ class Binding:
     destination: str
     destination_type: str
     routing_key: str
-    arguments: dict[str, Any] = field(hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +82,15 @@ class Who:
 
 def read_overview(answer: dict[str, Any]) -> Overview:
     """Read ``/api/overview``."""
+    # A broker without metrics says so, or leaves the totals out.
+    metrics = answer.get("disable_stats") is not True and "queue_totals" in answer
     return Overview(
-        rabbitmq=_text(answer, "rabbitmq_version"),
-        erlang=_text(answer, "erlang_version"),
-        cluster=_text(answer, "cluster_name"),
-        node=_text(answer, "node"),
-        # A broker without metrics says so, or leaves the totals out.
-        metrics=answer.get("disable_stats") is not True and "queue_totals" in answer,
+        rabbitmq=text(answer, "rabbitmq_version"),
+        erlang=text(answer, "erlang_version"),
+        cluster=text(answer, "cluster_name"),
+        node=text(answer, "node"),
+        metrics=metrics,
+        counts=metrics and answer.get("rates_mode") != "none",
     )
 
 
@@ -93,58 +99,75 @@ def read_who(answer: dict[str, Any]) -> Who:
     tags = answer.get("tags") or []
     if isinstance(tags, str):  # old brokers give one string, with commas
         tags = tags.split(",")
-    return Who(_text(answer, "name"), tuple(map(str, tags)) if isinstance(tags, list) else ())
+    return Who(text(answer, "name"), tuple(map(str, tags)) if isinstance(tags, list) else ())
 
 
-def read_binding(answer: dict[str, Any]) -> Binding:
-    """Read one element of ``/api/bindings``."""
-    return Binding(
-        source=_text(answer, "source"),
-        destination=_text(answer, "destination"),
-        destination_type=_text(answer, "destination_type"),
-        routing_key=_text(answer, "routing_key"),
-        arguments=_mapping(answer, "arguments"),
-    )
+def read_binding(answer: dict[str, Any]) -> Binding | None:
+    """Read one element of ``/api/bindings``; None when it does not say what it binds."""
+    ends = [
+        told(answer, key) for key in ("source", "destination", "destination_type", "routing_key")
+    ]
+    return None if None in ends else Binding(*ends)  # type: ignore[arg-type]  # there is no None
 
 
 def read_connection(answer: dict[str, Any]) -> ConnectionInfo:
     """Read one element of ``/api/connections``."""
     return ConnectionInfo(
-        name=_text(answer, "name"),
-        client_name=_text(_mapping(answer, "client_properties"), "connection_name"),
-        user=_text(answer, "user"),
-        vhost=_text(answer, "vhost"),
-        state=_text(answer, "state"),
+        name=text(answer, "name"),
+        client_name=text(mapping(answer, "client_properties") or {}, "connection_name"),
+        user=text(answer, "user"),
+        vhost=text(answer, "vhost"),
+        state=text(answer, "state"),
     )
 
 
 def read_queue(answer: dict[str, Any]) -> QueueInfo:
     """Read one queue, of ``/api/queues`` or alone."""
     return QueueInfo(
-        name=_text(answer, "name"),
-        type=_text(answer, "type") or "classic",
-        durable=answer.get("durable") is True,
-        arguments=_mapping(answer, "arguments"),
-        messages=_count(answer, "messages"),
-        ready=_count(answer, "messages_ready"),
-        unacked=_count(answer, "messages_unacknowledged"),
-        consumers=_count(answer, "consumers"),
-        state=_text(answer, "state"),
-        policy=_text(answer, "policy"),
-        policy_definition=_mapping(answer, "effective_policy_definition"),
+        name=text(answer, "name"),
+        type=text(answer, "type"),
+        durable=flag(answer, "durable"),
+        arguments=mapping(answer, "arguments"),
+        messages=count(answer, "messages"),
+        ready=count(answer, "messages_ready"),
+        unacked=count(answer, "messages_unacknowledged"),
+        consumers=count(answer, "consumers"),
+        state=text(answer, "state"),
+        policy=read_policy(answer),
+        policy_definition=mapping(answer, "effective_policy_definition"),
     )
 
 
-def _text(answer: dict[str, Any], key: str) -> str:
+def read_policy(answer: dict[str, Any]) -> str | None:
+    """Return the name of a queue's policy, empty for none (which is a null), None if not told."""
+    return text(answer, "policy") if "policy" in answer else None
+
+
+def text(answer: dict[str, Any], key: str) -> str:
+    """Return a text; an empty one is what the broker does not tell."""
+    return told(answer, key) or ""
+
+
+def told(answer: dict[str, Any], key: str) -> str | None:
+    """Return a text of which an empty one says something; None for what is not told."""
     value = answer.get(key)
-    return value if isinstance(value, str) else ""
+    return value if isinstance(value, str) else None
 
 
-def _count(answer: dict[str, Any], key: str) -> int | None:
+def flag(answer: dict[str, Any], key: str) -> bool | None:
+    """Return whether something is so."""
     value = answer.get(key)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    return value if isinstance(value, bool) else None
 
 
-def _mapping(answer: dict[str, Any], key: str) -> dict[str, Any]:
-    value = answer.get(key)  # an empty one may come as [], Erlang's empty list
-    return value if isinstance(value, dict) else {}
+def count(answer: dict[str, Any], key: str) -> int | None:
+    """Return a count; a negative one, which brokers give at times, is none."""
+    value = answer.get(key)
+    sound = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return value if sound else None
+
+
+def mapping(answer: dict[str, Any], key: str) -> dict[str, Any] | None:
+    """Return an object; an empty one may come as [], Erlang's empty list."""
+    value = answer.get(key)
+    return {} if value == [] else value if isinstance(value, dict) else None

@@ -196,8 +196,9 @@ class Cluster:
             with contextlib.suppress(ManagementError), self._api(node) as api:
                 found = api.ask("queues", vhost, name)
                 if isinstance(found, dict):
-                    led = found.get("leader") or found.get("node")
-                    leads = self.number(str(led))
+                    # A queue without a leader says so; a stream of 3.10 tells its node alone.
+                    led = found.get("leader")
+                    leads = self.number(str(found.get("node") if led is None else led))
                     return None if leads == besides else leads
         return None
 
@@ -357,7 +358,9 @@ def _incomplete(api: Management, version: str) -> str | None:
     """
     can_be_asked = version_key(version) >= (4, 3)
     queues = api.ask("queues")
-    for found in queues if isinstance(queues, list) else ():
+    if not isinstance(queues, list):
+        return "The queues are not told."
+    for found in queues:
         vhost, name = str(found.get("vhost")), str(found.get("name"))
         replicas = None
         if can_be_asked and found.get("type") == "quorum":
@@ -378,11 +381,14 @@ def _lacking_among(replicas: Iterable[dict[str, Any]]) -> str | None:
 
 def _lacking(found: dict[str, Any]) -> str | None:
     """Return what a queue with replicas lacks, None for nothing and for other queues."""
-    members, online = found.get("members"), found.get("online")
-    if not isinstance(members, list):
-        return None
-    if found.get("type") == "quorum" and not found.get("leader"):  # a stream tells no leader
+    kind, members, online = found.get("type"), found.get("members"), found.get("online")
+    if kind not in {"quorum", "stream"}:
+        return None if kind else "does not tell its type"
+    if kind == "stream" and "members" not in found:
+        return None  # 3.10 tells nothing of an empty one
+    if not isinstance(members, list) or not isinstance(online, list):
+        return "does not tell its replicas"
+    leader = found.get("leader")
+    if leader == "" or (leader is None and kind == "quorum"):  # a stream of 3.10 tells none
         return "has no leader"
-    if not isinstance(online, list) or set(members) - set(online):
-        return "lacks a replica"
-    return None
+    return "lacks a replica" if set(members) - set(online) else None

@@ -37,11 +37,14 @@ from rabbitproof.broker.answers import (
     Overview,
     QueueInfo,
     Who,
+    mapping,
     read_binding,
     read_connection,
     read_overview,
     read_queue,
     read_who,
+    text,
+    told,
 )
 from rabbitproof.errors import ManagementError, ManagementUnreachable, UsageError
 from rabbitproof.text import safe
@@ -145,8 +148,11 @@ class Management:
         """Return what a policy defines, empty when there is none; known at once, where a queue's
         effective definition comes with its metrics.
         """
-        found = (self._object_or_none("policies", vhost, name) or {}).get("definition")
-        return found if isinstance(found, dict) else {}
+        answer = self._object_or_none("policies", vhost, name)
+        found = {} if answer is None else mapping(answer, "definition")
+        if found is None:
+            raise self._stranger(f"does not say what the policy {safe(name)} defines")
+        return found
 
     def queue_totals(self, vhost: str) -> dict[str, QueueInfo]:
         """Return every queue of a vhost by its name, in one request and without consumers."""
@@ -158,20 +164,17 @@ class Management:
         return [read_queue(one) for one in self._list("queues", vhost)]
 
     def vhosts(self) -> dict[str, str]:
-        """Return the description of each vhost, empty where it has none."""
+        """Return the description of each vhost, empty where it has none, or none is told."""
         return {
-            name: said if isinstance(said := one.get("description"), str) else ""
+            name: text(one, "description")
             for one in self._list("vhosts")
-            if isinstance(name := one.get("name"), str)
+            if (name := told(one, "name")) is not None
         }
 
     def exchanges(self, vhost: str) -> list[str]:
         """Return the names of a vhost's exchanges; the default one is called ``""``."""
-        return [
-            name
-            for one in self._list("exchanges", vhost)
-            if isinstance(name := one.get("name"), str)
-        ]
+        names = (told(one, "name") for one in self._list("exchanges", vhost))
+        return [name for name in names if name is not None]
 
     def bindings(
         self, vhost: str, *, queue: str | None = None, exchange: str | None = None
@@ -183,7 +186,10 @@ class Management:
             answer = self._list("exchanges", vhost, exchange or "amq.default", "bindings", "source")
         else:
             answer = self._list("bindings", vhost)
-        return [read_binding(one) for one in answer]
+        found = [binding for one in answer if (binding := read_binding(one)) is not None]
+        if len(found) < len(answer):  # or an exchange would look as if nothing used it
+            raise self._stranger("does not say what each binding binds")
+        return found
 
     def permissions(self, vhost: str, user: str) -> dict[str, str] | None:
         """Return what a user may do in a vhost: regular expressions; None for nothing.
@@ -193,7 +199,14 @@ class Management:
         answer = self._object_or_none("permissions", vhost, user)
         if answer is None:
             return None
-        return {kind: str(answer.get(kind, "")) for kind in ("configure", "write", "read")}
+        found = {
+            kind: pattern
+            for kind in ("configure", "write", "read")
+            if (pattern := told(answer, kind)) is not None
+        }
+        if len(found) < 3:  # or what is not told would look as if it were refused
+            raise self._stranger(f"does not say all that {safe(user)} may do")
+        return found
 
     def connections(self) -> list[ConnectionInfo]:
         """Return the connections the metrics know; a new one takes some seconds to appear."""

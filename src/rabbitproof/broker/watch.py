@@ -18,7 +18,8 @@ What is asked, and why so (measured on RabbitMQ 3.10 with 10,000 queues, 2 busy 
 - *Nodes* and *overview*: one request each, 20 ms.
 
 An endpoint that refuses (400, 403, 404) takes its own figure with it and nothing else: the
-snapshot says what is missing. An API that does not answer is an error.
+snapshot says what is missing. A field that is missing is not a value (``answers``): on 3.10 a
+stream tells no leader, which is not having none. An API that does not answer is an error.
 
 Fields: https://www.rabbitmq.com/docs/http-api-reference.
 """
@@ -30,6 +31,15 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from rabbitproof.broker.answers import (
+    count,
+    flag,
+    mapping,
+    read_overview,
+    read_policy,
+    text,
+    told,
+)
 from rabbitproof.errors import ManagementError, ManagementUnreachable
 from rabbitproof.snapshot import (
     ConnectionSample,
@@ -116,32 +126,33 @@ class Watch:
                 f"{safe(self._api.url)} has no overview: it is not RabbitMQ's Management API; "
                 "give the right address with --host."
             )
-        metrics = overview.get("disable_stats") is not True and "queue_totals" in overview
+        who = read_overview(overview)
         nodes = self._try("the nodes", self._nodes) or ()
-        queues = self._queues(self._pages if metrics else 0, moving)
+        queues, listed = self._queues(self._pages if who.metrics else 0, moving)
         at = time.monotonic()  # the counters are of now, whatever the rest takes
         consumers = connections = None
-        count = None
-        if metrics:
+        known = None
+        if who.metrics:
             consumers = self._try("the consumers", self._consumers)
             found = self._try("the connections", self._connections)
-            connections, count = found or (None, None)
-        stats = _dict(overview, "message_stats")
-        totals = _dict(overview, "object_totals")
+            connections, known = found or (None, None)
+        stats = mapping(overview, "message_stats") or {}
+        totals = mapping(overview, "object_totals") or {}
         return Snapshot(
             at=at,
             clock=time.time(),
             source=self._api.url,
-            version=_text(overview, "rabbitmq_version"),
-            cluster=_text(overview, "cluster_name"),
+            version=who.rabbitmq,
+            cluster=who.cluster,
             queues=queues,
+            listed=listed,
             consumers=consumers,
             connections=connections,
-            connection_count=_count(totals, "connections") if count is None else count,
+            connection_count=count(totals, "connections") if known is None else known,
             nodes=nodes,
-            metrics=metrics,
-            unroutable_dropped=_count(stats, "drop_unroutable"),
-            unroutable_returned=_count(stats, "return_unroutable"),
+            metrics=who.counts,
+            unroutable_dropped=count(stats, "drop_unroutable"),
+            unroutable_returned=count(stats, "return_unroutable"),
             missing=tuple(self._missing),
             requests=self._requests,
         )
@@ -165,30 +176,32 @@ class Watch:
         bindings = self._try(
             "the bindings", lambda: self._list("queues", vhost, name, "bindings", query=None)
         )
+        details = answer.get("consumer_details")
         consumers = [
-            _consumer(one | {"queue": {"name": name, "vhost": vhost}})
-            for one in _dicts(answer.get("consumer_details"))
+            _consumer(one | {"queue": {"name": name, "vhost": vhost}}) for one in _dicts(details)
         ]
-        stats = _dict(answer, "message_stats")
-        oldest = _count(answer, "head_message_timestamp")
-        first = _count(answer, "first_timestamp")  # a stream's, in milliseconds
+        stats = mapping(answer, "message_stats") or {}
+        oldest = count(answer, "head_message_timestamp")
+        first = count(answer, "first_timestamp")  # a stream's, in milliseconds
         return Detail(
             queue=_queue(answer, answer),
-            durable=answer.get("durable") is True,
+            durable=flag(answer, "durable"),
             exclusive=answer.get("exclusive") is True,
             auto_delete=answer.get("auto_delete") is True,
-            arguments=_dict(answer, "arguments"),
-            policy=_text(answer, "policy"),
-            policy_definition=_dict(answer, "effective_policy_definition"),
-            bindings=tuple(
-                (_text(one, "source"), _text(one, "routing_key")) for one in bindings or ()
-            ),
-            consumers=tuple((one, self._held(one, n)) for n, one in enumerate(consumers)),
+            arguments=mapping(answer, "arguments"),
+            policy=read_policy(answer),
+            policy_definition=mapping(answer, "effective_policy_definition"),
+            bindings=None
+            if bindings is None
+            else tuple((told(one, "source"), told(one, "routing_key")) for one in bindings),
+            consumers=tuple((one, self._held(one, n)) for n, one in enumerate(consumers))
+            if isinstance(details, list)
+            else None,
             oldest=float(oldest) if oldest else (first / 1000 if first else None),
-            bytes=_count(answer, "message_bytes"),
-            depth=_samples(_dict(answer, "messages_details")),
-            published=_slopes(_samples(_dict(stats, "publish_details"))),
-            acknowledged=_slopes(_samples(_dict(stats, "ack_details"))),
+            bytes=count(answer, "message_bytes"),
+            depth=_samples(answer, "messages_details"),
+            published=_slopes(_samples(stats, "publish_details")),
+            acknowledged=_slopes(_samples(stats, "ack_details")),
             missing=tuple(self._missing),
         )
 
@@ -199,12 +212,13 @@ class Watch:
         channel = self._try(
             "what the consumers hold", lambda: self._ask("channels", consumer.channel)
         )
-        return _count(channel, "messages_unacknowledged") if isinstance(channel, dict) else None
+        return count(channel, "messages_unacknowledged") if isinstance(channel, dict) else None
 
     def _nodes(self) -> tuple[NodeSample, ...]:
         return tuple(map(_node, self._list("nodes", query=None)))
 
-    def _queues(self, pages: int, moving: Sequence[Key]) -> tuple[QueueSample, ...]:
+    def _queues(self, pages: int, moving: Sequence[Key]) -> tuple[tuple[QueueSample, ...], bool]:
+        """Return the queues, and whether they are all there are."""
         query = dict(_TOTALS)
         if not pages:  # then nothing else tells; beside the counters they are cheaper
             query["columns"] += "," + ",".join(_REPLICAS)
@@ -222,12 +236,13 @@ class Watch:
         for key, one in metrics.items():
             if "members" in one or "leader" in one:
                 self._replicas[key] = {name: one[name] for name in _REPLICAS if name in one}
-        there = {_key(one): one for one in basis}
+        there = {_key(one): one for one in basis if all(_key(one))}
         for gone in self._replicas.keys() - there.keys():
             del self._replicas[gone]
         for key, replicas in self._replicas.items():
             there[key] = there[key] | replicas
-        return tuple(_queue(one, metrics.get(key)) for key, one in there.items())
+        queues = tuple(_queue(one, metrics.get(key)) for key, one in there.items())
+        return queues, listed is not None and len(there) == len(listed)
 
     def _metrics(self, pages: int, known: int | None) -> list[dict[str, Any]]:
         """Return the counters of some pages: the next in turn where not all are asked for."""
@@ -265,20 +280,29 @@ class Watch:
 
     def _consumers(self) -> tuple[ConsumerSample, ...]:
         query = {"columns": _CONSUMER_COLUMNS}
-        return tuple(map(_consumer, self._list("consumers", *self._vhost, query=query)))
+        found = tuple(map(_consumer, self._list("consumers", *self._vhost, query=query)))
+        if not all(one.vhost and one.queue for one in found):  # or its queue would have none
+            raise ManagementError(
+                "it is not told of which queue each is; check that --host is RabbitMQ's API."
+            )
+        return found
 
-    def _connections(self) -> tuple[tuple[ConnectionSample, ...], int]:
+    def _connections(self) -> tuple[tuple[ConnectionSample, ...], int | None]:
+        """Return the connections of the first pages, and how many there are."""
         path = ("vhosts", *self._vhost, "connections") if self._vhost else ("connections",)
         out: list[ConnectionSample] = []
-        count = 0
         for number in range(1, CONNECTION_PAGES + 1):
-            items, count = self._page(number, *path, columns=_CONNECTION_COLUMNS)
+            items, known = self._page(number, *path, columns=_CONNECTION_COLUMNS)
             out += map(_connection, items)
-            if len(out) >= count or len(items) < PAGE:
+            if len(items) < PAGE:  # the last page
+                known = known or len(out)
+            if known is not None and len(out) >= known:
                 break
-        return tuple(out), max(count, len(out))
+        return tuple(out), None if known is None else max(known, len(out))
 
-    def _page(self, number: int, *path: str, columns: str) -> tuple[list[dict[str, Any]], int]:
+    def _page(
+        self, number: int, *path: str, columns: str
+    ) -> tuple[list[dict[str, Any]], int | None]:
         """Return one page and how many objects all have."""
         answer = self._ask(
             *path, query={"page": str(number), "page_size": str(PAGE), "columns": columns}
@@ -287,7 +311,7 @@ class Watch:
             return _dicts(answer), len(answer)
         if not isinstance(answer, dict) or not isinstance(answer.get("items"), list):
             raise self._absent(path)
-        return _dicts(answer["items"]), _count(answer, "filtered_count") or 0
+        return _dicts(answer["items"]), count(answer, "filtered_count")
 
     def _list(self, *path: str, query: dict[str, str] | None) -> list[dict[str, Any]]:
         answer = self._ask(*path, query=query)
@@ -323,76 +347,78 @@ def _queue(basis: dict[str, Any], metrics: dict[str, Any] | None) -> QueueSample
     """Join a queue's exact depth with its metrics, where they were asked for."""
     counters = rates = None
     if metrics is not None:
-        stats = _dict(metrics, "message_stats")
-        counters = Counters(*(_count(stats, name) or 0 for name in _COUNTS.values()))
-        rates = Rates(*(_rate(_dict(stats, f"{name}_details")) for name in _COUNTS.values()))
+        stats = mapping(metrics, "message_stats") or {}
+        counters = Counters(*(count(stats, name) for name in _COUNTS.values()))
+        rates = Rates(*(_rate(stats, f"{name}_details") for name in _COUNTS.values()))
     elsewhere = metrics or {}  # a stream's depth stands there alone
     depths = (
-        _first(_count(basis, key), _count(elsewhere, key))
+        _first(count(basis, key), count(elsewhere, key))
         for key in ("messages_ready", "messages_unacknowledged", "messages")
     )
     ready, unacked, total = depths
-    kind = _text(basis, "type") or _text(elsewhere, "type") or "classic"
-    replicated = kind in {"quorum", "stream"} and ("leader" in basis or "members" in basis)
+    kind = text(basis, "type") or text(elsewhere, "type")
+    replicated = kind in {"quorum", "stream"}
     return QueueSample(
-        vhost=_text(basis, "vhost"),
-        name=_text(basis, "name"),
+        vhost=text(basis, "vhost"),
+        name=text(basis, "name"),
         type=kind,
-        state=_text(basis, "state"),
+        state=text(basis, "state"),
         ready=ready,
         unacked=unacked,
         total=total,
-        consumers=_count(elsewhere, "consumers"),
+        consumers=count(elsewhere, "consumers"),
         counters=counters,
         rates=rates,
-        node=_text(basis, "node"),
-        leader=_text(basis, "leader") if replicated else None,
+        node=text(basis, "node"),
+        leader=told(basis, "leader") if replicated else None,
         members=_length(basis, "members") if replicated else None,
         online=_length(basis, "online") if replicated else None,
     )
 
 
 def _consumer(answer: dict[str, Any]) -> ConsumerSample:
-    queue, channel = _dict(answer, "queue"), _dict(answer, "channel_details")
+    queue, channel = mapping(answer, "queue") or {}, mapping(answer, "channel_details") or {}
     return ConsumerSample(
-        vhost=_text(queue, "vhost"),
-        queue=_text(queue, "name"),
-        tag=_text(answer, "consumer_tag"),
-        connection=_text(channel, "connection_name"),
-        channel=_text(channel, "name"),
-        prefetch=_count(answer, "prefetch_count"),
-        manual=answer.get("ack_required") is not False,
-        active=answer.get("active") is not False,
+        vhost=text(queue, "vhost"),
+        queue=text(queue, "name"),
+        tag=text(answer, "consumer_tag"),
+        connection=text(channel, "connection_name"),
+        channel=text(channel, "name"),
+        prefetch=count(answer, "prefetch_count"),
+        manual=flag(answer, "ack_required"),
+        active=flag(answer, "active"),
     )
 
 
 def _connection(answer: dict[str, Any]) -> ConnectionSample:
     return ConnectionSample(
-        name=_text(answer, "name"),
-        client=_text(_dict(answer, "client_properties"), "connection_name"),
-        user=_text(answer, "user"),
-        vhost=_text(answer, "vhost"),
-        state=_text(answer, "state"),
-        channels=_count(answer, "channels"),
+        name=text(answer, "name"),
+        client=text(mapping(answer, "client_properties") or {}, "connection_name"),
+        user=text(answer, "user"),
+        vhost=text(answer, "vhost"),
+        state=text(answer, "state"),
+        channels=count(answer, "channels"),
     )
 
 
 def _node(answer: dict[str, Any]) -> NodeSample:
-    uptime = _count(answer, "uptime")
+    uptime = count(answer, "uptime")
     cut_off = answer.get("partitions")
+    files, files_limit = _used(answer, "fd_used", "fd_total")
+    sockets, sockets_limit = _used(answer, "sockets_used", "sockets_total")
     return NodeSample(
-        name=_text(answer, "name"),
-        running=answer.get("running") is not False,
-        memory=_count(answer, "mem_used"),
-        memory_limit=_count(answer, "mem_limit"),
-        memory_alarm=answer.get("mem_alarm") is True,
-        disk_free=_count(answer, "disk_free"),
-        disk_limit=_count(answer, "disk_free_limit"),
-        disk_alarm=answer.get("disk_free_alarm") is True,
-        files=_count(answer, "fd_used"),
-        files_limit=_count(answer, "fd_total") or None,  # 0: not counted any more
-        sockets=_count(answer, "sockets_used"),
-        sockets_limit=_count(answer, "sockets_total") or None,
+        name=text(answer, "name"),
+        running=flag(answer, "running"),
+        memory=count(answer, "mem_used"),
+        memory_limit=count(answer, "mem_limit"),
+        memory_alarm=flag(answer, "mem_alarm"),
+        disk_free=count(answer, "disk_free"),
+        disk_limit=count(answer, "disk_free_limit"),
+        disk_alarm=flag(answer, "disk_free_alarm"),
+        files=files,
+        files_limit=files_limit,
+        sockets=sockets,
+        sockets_limit=sockets_limit,
         uptime=None if uptime is None else uptime / 1000,
         partitions=tuple(one for one in cut_off if isinstance(one, str))
         if isinstance(cut_off, list)
@@ -400,11 +426,18 @@ def _node(answer: dict[str, Any]) -> NodeSample:
     )
 
 
-def _samples(details: dict[str, Any]) -> tuple[tuple[float, float], ...]:
+def _used(answer: dict[str, Any], used: str, limit: str) -> tuple[int | None, int | None]:
+    """Return how much of something is used and how much there is."""
+    most = count(answer, limit)
+    # A limit of 0 stands for what is not counted, as sockets are not since 4.0.
+    return (None, None) if most == 0 else (count(answer, used), most)
+
+
+def _samples(answer: dict[str, Any], details: str) -> tuple[tuple[float, float], ...]:
     """Return the broker's own samples, oldest first: (clock, value)."""
     out = []
-    for one in _dicts(details.get("samples")):
-        value, when = _count(one, "sample"), _count(one, "timestamp")
+    for one in _dicts((mapping(answer, details) or {}).get("samples")):
+        value, when = count(one, "sample"), count(one, "timestamp")
         if value is not None and when is not None:
             out.append((when / 1000, float(value)))
     return tuple(sorted(out))
@@ -421,31 +454,16 @@ def _slopes(samples: Iterable[tuple[float, float]]) -> tuple[tuple[float, float]
     return tuple(out)
 
 
-# An answer is untrusted: what is missing or of another type is nothing, never an exception.
-
-
 def _key(answer: dict[str, Any]) -> Key:
-    return (_text(answer, "vhost"), _text(answer, "name"))
+    return (text(answer, "vhost"), text(answer, "name"))
 
 
 def _first(*values: int | None) -> int | None:
     return next((value for value in values if value is not None), None)
 
 
-def _text(answer: dict[str, Any], key: str) -> str:
-    value = answer.get(key)
-    return value if isinstance(value, str) else ""
-
-
-def _count(answer: dict[str, Any], key: str) -> int | None:
-    """Return a count; a negative one, which brokers give at times, is nothing."""
-    value = answer.get(key)
-    sound = isinstance(value, int) and not isinstance(value, bool) and value >= 0
-    return value if sound else None
-
-
-def _rate(details: dict[str, Any]) -> float | None:
-    value = details.get("rate")
+def _rate(stats: dict[str, Any], details: str) -> float | None:
+    value = (mapping(stats, details) or {}).get("rate")
     sound = isinstance(value, int | float) and math.isfinite(value) and value >= 0
     return float(value) if sound else None  # type: ignore[arg-type]  # sound says it is a number
 
@@ -453,11 +471,6 @@ def _rate(details: dict[str, Any]) -> float | None:
 def _length(answer: dict[str, Any], key: str) -> int | None:
     value = answer.get(key)
     return len(value) if isinstance(value, list) else None
-
-
-def _dict(answer: dict[str, Any], key: str) -> dict[str, Any]:
-    value = answer.get(key)  # an empty one may come as [], Erlang's empty list
-    return value if isinstance(value, dict) else {}
 
 
 def _dicts(value: Any) -> list[dict[str, Any]]:

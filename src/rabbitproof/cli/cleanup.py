@@ -120,7 +120,10 @@ def _show(items: Sequence[Item], vhost: str, *, dry_run: bool) -> None:
         return
     queues = [item for item in there if item.kind == "queue"]
     held = sum(item.messages or 0 for item in queues)
-    count = f"{_count(len(queues), 'queue')} with {_count(held, 'message')}" if queues else ""
+    messages = _count(held, "message")
+    if any(item.more or item.messages is None for item in queues):
+        messages = f"at least {messages}" if held else "? messages"
+    count = f"{_count(len(queues), 'queue')} with {messages}" if queues else ""
     others = len(there) - len(queues)
     exchanges = _count(others, "exchange") if others else ""
     note(
@@ -136,7 +139,9 @@ def _show(items: Sequence[Item], vhost: str, *, dry_run: bool) -> None:
 def _described(item: Item) -> str:
     if item.kind == "exchange":
         return f"exchange {safe(item.name)}"
-    held = "? messages" if item.messages is None else _count(item.messages, "message")
+    held = "? messages"
+    if item.messages is not None:
+        held = f"{'at least ' if item.more else ''}{_count(item.messages, 'message')}"
     users = f", {_count(item.consumers, 'consumer')} will be cut off" if item.consumers else ""
     return f"queue {safe(item.name)}: {held}{users}"
 

@@ -85,12 +85,17 @@ def list_(
     with connection.open("RabbitMQ Dead Letters") as opened:
         if queue is None:
             with connection.api.open() as api:
-                found = deadletter.find(api, opened.address.vhost)
+                found, all_of_them = deadletter.find(api, opened.address.vhost)
             for info in found.values():
                 held = "?" if info.messages is None else f"{info.messages:,}"
                 if not _print({"queue": info.name, "messages": info.messages}, as_json=as_json):
                     print(f"{safe(info.name)}: {held} messages")
-            if not found:
+            if not all_of_them:
+                note(
+                    "the broker does not tell what its policies define, so there may be others; "
+                    "name one with --queue."
+                )
+            elif not found:
                 note("no queue here has a dead letter exchange that leads to a queue.")
             return Exit.DONE
         if not _may_read(opened, connection, queue, yes=yes):

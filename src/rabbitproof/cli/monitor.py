@@ -171,7 +171,7 @@ def monitor(
             Watch(api, vhost=vhost, every_page=single), fallback=fallback, filter_by=pattern
         )
         if single:
-            _show(eyes.look_once(), as_json=as_json)
+            _show(eyes.look_well(note), as_json=as_json)
             return Exit.DONE
         if live:
             from rabbitproof.view.monitor import MonitorApp

@@ -227,7 +227,7 @@ def _make_vhost(api: Management, vhost: str, cluster: str, user: str) -> str | N
     """Create a vhost; return why it could not be done, None when it was."""
     try:
         theirs = api.overview().cluster
-        if theirs != cluster:
+        if not cluster or theirs != cluster:  # not told is not the same
             return (
                 f"the Management API belongs to cluster '{safe(theirs)}', AMQP to '{safe(cluster)}'"
             )

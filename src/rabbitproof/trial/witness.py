@@ -18,6 +18,7 @@ from pyroaring import BitMap
 
 from rabbitproof.amqp import methods
 from rabbitproof.amqp.deliveries import Batch, Delivery
+from rabbitproof.broker.answers import mapping
 from rabbitproof.errors import NotFound, RabbitproofError
 from rabbitproof.identity import identify, identify_all
 from rabbitproof.proof.ledger import QueueReceipts
@@ -99,7 +100,7 @@ class DeadLetters:
 def dead_letters(place: Place, queue: Queue, most: int) -> list[DeadLetters] | None:
     """Return what is in the queue of dead letters, by the reason why.
 
-    None when the Management API does not answer: then nobody knows the reasons.
+    None when the Management API does not tell: then nobody knows the reasons.
     """
     try:
         with place.open_api() as api:
@@ -108,10 +109,10 @@ def dead_letters(place: Place, queue: Queue, most: int) -> list[DeadLetters] | N
         return None
     dead: dict[str, DeadLetters] = {}
     for message in found:
-        properties = message.get("properties")
-        properties = properties if isinstance(properties, dict) else {}
-        headers = properties.get("headers")
-        headers = headers if isinstance(headers, dict) else {}
+        properties = mapping(message, "properties")
+        if properties is None:  # not told, which is not the same as having none
+            return None
+        headers = mapping(properties, "headers") or {}
         reason = safe(str(headers.get("x-first-death-reason") or "unknown"), 40)
         identity = identify(str(properties.get("message_id", "")))
         here = dead.setdefault(reason, DeadLetters(reason))

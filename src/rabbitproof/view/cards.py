@@ -71,23 +71,28 @@ def figures(seen: Picture) -> dict[str, str]:
     snapshot = seen.snapshot
     if snapshot is None:
         return {}
-    queues = snapshot.queues
-    if snapshot.consumers is not None:
-        consumers: int | None = len(snapshot.consumers)
-    else:
-        consumers = _sum(queue.consumers for queue in queues)
-    connections = snapshot.connection_count
-    if connections is None and snapshot.connections is not None:
-        connections = len(snapshot.connections)
-    active = sum(bool(activity(queue, seen)) for queue in queues)
+    queues, listed = snapshot.queues, snapshot.listed
+    consumers = number(len(snapshot.consumers or ()))
+    if snapshot.consumers is None:
+        consumers = _sum((queue.consumers for queue in queues), whole=listed)
+    connections = number(snapshot.connection_count)
+    if snapshot.connection_count is None:
+        connections = _sum((1 for _ in snapshot.connections or ()), whole=False)
+    active = [bool(activity(queue, seen)) or _still(queue, seen) for queue in queues]
+    there = _sum((1 for _ in queues), whole=listed)
     return {
-        "Queues": number(len(queues)),
-        "Consumers": number(consumers),
-        "Connections": number(connections),
-        "Ready": number(_sum(queue.ready for queue in queues)),
-        "Unacked": number(_sum(queue.unacked for queue in queues)),
-        "Active": f"{number(active)}/{number(len(queues))}" if snapshot.metrics else "metrics off",
+        "Queues": there,
+        "Consumers": consumers,
+        "Connections": connections,
+        "Ready": _sum((queue.ready for queue in queues), whole=listed),
+        "Unacked": _sum((queue.unacked for queue in queues), whole=listed),
+        "Active": f"{_sum(active, whole=listed)}/{there}" if snapshot.metrics else "metrics off",
     }
+
+
+def _still(queue: QueueSample, seen: Picture) -> int | None:
+    """Return 0 for a queue of which rates are known; None when nobody knows whether it moves."""
+    return 0 if seen.rates.get(queue.key, Rates()) != Rates() else None
 
 
 def summary(shown: dict[str, str]) -> tuple[str, str]:
@@ -219,8 +224,10 @@ def rates_note(seen: Picture) -> str:
     return "rates are the broker's own over 5 s, up to 5 s old"
 
 
-def _sum(values: Iterable[int | None]) -> int | None:
-    """Add what is known; None when there are values and nothing is known of any."""
+def _sum(values: Iterable[int | None], *, whole: bool) -> str:
+    """Add what is known; with a + where something is not, "?" where nothing is."""
     known = list(values)
-    numbers = [value for value in known if value is not None]
-    return None if known and not numbers else sum(numbers)
+    total = sum(value or 0 for value in known)
+    if whole and None not in known:
+        return number(total)
+    return f"{number(total)}+" if total else "?"

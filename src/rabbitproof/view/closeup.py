@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from rabbitproof.text import safe
 from rabbitproof.view.humanize import duration, number, rate, size
+from rabbitproof.view.lists import manner
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +37,9 @@ def until_empty(queue: QueueSample, now: Rates) -> str | None:
     if not depth:
         return "empty now"
     # What needs no acknowledgement is gone with its delivery.
-    out = now.ack or now.deliver or 0.0
+    out = now.ack or now.deliver
+    if out is None:
+        return None
     net = out - now.publish
     if now.publish and abs(net) <= _LEVEL * now.publish:
         return "keeps up" if depth <= out else f"{NEVER}as much comes as goes"
@@ -106,7 +109,7 @@ def lines(detail: Detail, now: Rates, clock: float, width: int) -> list[Line]:
             drawn = chart(samples, room, _CHART_HEIGHT, clock, MINUTES * 60)
             out += [[(row, "green")] for row in drawn]
         else:
-            out.append([("  the broker keeps no history of it", "dim")])
+            out.append([("  the broker tells no history of it", "dim")])
     out += [[], *_settings(detail), *_bindings(detail), *_consumers(detail)]
     out += [[(f"⚠ {safe(text, 400)}", "yellow")] for text in detail.missing]
     return out
@@ -115,48 +118,55 @@ def lines(detail: Detail, now: Rates, clock: float, width: int) -> list[Line]:
 def _kind(detail: Detail) -> str:
     queue = detail.queue
     words = [
-        queue.type,
-        "durable" if detail.durable else "transient",
+        safe(queue.type, 20) or "type ?",
+        {True: "durable", False: "transient", None: "durable ?"}[detail.durable],
         *(["exclusive"] if detail.exclusive else []),
         *(["auto-delete"] if detail.auto_delete else []),
-        safe(queue.state, 20),
+        safe(queue.state, 20) or "state ?",
         f"vhost {safe(queue.vhost, 40)}",
     ]
-    if queue.members is not None:
-        leader = safe(queue.leader or "", 60) or "none"
-        words.append(f"leader {leader}, {queue.online or 0} of {queue.members} members online")
+    if queue.type in {"quorum", "stream"}:
+        leader = "?" if queue.leader is None else safe(queue.leader, 60) or "none"
+        words.append(
+            f"leader {leader}, {number(queue.online)} of {number(queue.members)} members online"
+        )
     elif queue.node:
         words.append(f"on {safe(queue.node, 60)}")
     return ", ".join(words)
 
 
 def _settings(detail: Detail) -> list[Line]:
-    policy = safe(detail.policy, 60) or "none"
+    policy = "?" if detail.policy is None else safe(detail.policy, 60) or "none"
     return [
         [("Arguments  ", "bold"), (_json(detail.arguments), "")],
         [("Policy  ", "bold"), (f"{policy} {_json(detail.policy_definition)}", "")],
     ]
 
 
-def _json(values: dict[str, object]) -> str:
+def _json(values: dict[str, object] | None) -> str:
     if not values:
-        return "-"
+        return "?" if values is None else "-"
     return safe(json.dumps(values, ensure_ascii=False, default=str), 400)
 
 
 def _bindings(detail: Detail) -> list[Line]:
-    out: list[Line] = [[], [(f"Bindings ({len(detail.bindings)})", "bold")]]
-    for exchange, key in detail.bindings:
-        out.append([(f"  {safe(exchange, _NAME) or '(default)'} → {safe(key, _NAME)}", "")])
+    out: list[Line] = [[], [(f"Bindings ({_length(detail.bindings)})", "bold")]]
+    for exchange, key in detail.bindings or ():
+        source = "?" if exchange is None else safe(exchange, _NAME) or "(default)"
+        out.append([(f"  {source} → {'?' if key is None else safe(key, _NAME)}", "")])
     return out
 
 
+def _length(values: Sequence[object] | None) -> str:
+    return "?" if values is None else f"{len(values)}"
+
+
 def _consumers(detail: Detail) -> list[Line]:
-    out: list[Line] = [[], [(f"Consumers ({len(detail.consumers)})", "bold")]]
-    for one, held in detail.consumers:
-        prefetch = {None: "?", 0: "unlimited"}.get(one.prefetch) or f"{one.prefetch:,}"
+    out: list[Line] = [[], [(f"Consumers ({_length(detail.consumers)})", "bold")]]
+    for one, held in detail.consumers or ():
         full = bool(one.prefetch and held is not None and held >= one.prefetch)
-        how = f"prefetch={prefetch}  unacked={number(held)}" if one.manual else "auto-ack"
+        how = manner(one)
+        how = how if one.manual is False else f"{how}  unacked={number(held)}"
         out.append(
             [
                 (f"  {safe(one.tag, 40)}", "bold"),

@@ -185,7 +185,8 @@ class Cards(ScrollView, can_focus=True):
         line = self.scroll_offset.y + y
         width = self.size.width
         if not self._queues:
-            text = "  no queues" if self._picture.snapshot is not None and y == 0 else ""
+            snapshot = self._picture.snapshot
+            text = "" if snapshot is None or y else "  no queues" if snapshot.listed else "  ?"
             return Strip([Segment(text, self.rich_style)]).adjust_cell_length(
                 width, self.rich_style
             )

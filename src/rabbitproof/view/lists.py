@@ -34,27 +34,38 @@ def consumer_line(consumer: ConsumerSample, clients: dict[str, str]) -> Line:
     client = clients.get(consumer.connection)
     via = safe(client, NAME) if client else ""
     where = safe(consumer.connection, NAME) or "?"
-    limits = {None: "?", 0: "unlimited"}
-    prefetch = limits.get(consumer.prefetch) or f"{consumer.prefetch}"
-    kind = f"prefetch={prefetch}" if consumer.manual else "auto-ack"
-    waiting = "" if consumer.active else "  [waiting]"
+    waiting = "  [waiting]" if consumer.active is False else ""
     return [
         ("  ● ", "green" if consumer.active else "dim"),
-        (safe(consumer.tag, 40), "bold"),
-        (f" ← {safe(consumer.queue, NAME)}  {kind}  {f'{via}, ' if via else ''}{where}", ""),
+        (safe(consumer.tag, 40) or "?", "bold"),
+        (
+            f" ← {safe(consumer.queue, NAME)}  {manner(consumer)}  "
+            f"{f'{via}, ' if via else ''}{where}",
+            "",
+        ),
         (waiting, "dim"),
     ]
 
 
+def manner(consumer: ConsumerSample) -> str:
+    """Return how a consumer acknowledges, and how much it may hold until then."""
+    if consumer.manual is False:
+        return "auto-ack"
+    # The limit of a whole channel is not told of its consumers.
+    limits = {None: "?", 0: "none or its channel's"}
+    return f"prefetch={limits.get(consumer.prefetch, consumer.prefetch)}"
+
+
 def connection_line(one: ConnectionSample) -> Line:
     """Return one connection."""
-    bad = one.state in {"blocked", "blocking", "flow"}
+    shade = "yellow" if one.state in {"blocked", "blocking", "flow"} else "green"
+    shade = shade if one.state else "dim"
     client = safe(one.client, NAME)
     return [
-        ("  ● ", "yellow" if bad else "green"),
+        ("  ● ", shade),
         (client or safe(one.name, NAME), "bold"),
-        (f"  {safe(one.user, 30)}@{safe(one.vhost, 30)}  ", ""),
-        (f"[{safe(one.state, 20) or '?'}]", "yellow" if bad else "green"),
+        (f"  {safe(one.user, 30) or '?'}@{safe(one.vhost, 30) or '?'}  ", ""),
+        (f"[{safe(one.state, 20) or '?'}]", shade),
         (f"  {safe(one.name, NAME)}" if client else "", "dim"),
     ]
 
@@ -62,12 +73,13 @@ def connection_line(one: ConnectionSample) -> Line:
 def node_lines(node: NodeSample) -> list[Line]:
     """Return one node: memory, disk, file descriptors, sockets, uptime."""
     name = safe(node.name, NAME)
-    if not node.running:
+    if node.running is False:
         return [[("  ● ", "red"), (name, "bold"), ("  [down]", "red")]]
-    alarm = node.memory_alarm or node.disk_alarm
+    told = None not in (node.running, node.memory_alarm, node.disk_alarm)
+    bad = node.memory_alarm or node.disk_alarm or node.partitions
     return [
         [
-            ("  ● ", "red" if alarm or node.partitions else "green"),
+            ("  ● ", "red" if bad else "green" if told else "dim"),
             (name, "bold"),
             (f"  up {duration(node.uptime)}", ""),
         ],

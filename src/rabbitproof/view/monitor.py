@@ -255,16 +255,16 @@ class MonitorApp(App[int]):
             (
                 "👥 CONSUMERS",
                 lists.consumer_lines(snapshot, _LISTED),
-                len(snapshot.consumers or ()),
+                None if snapshot.consumers is None else len(snapshot.consumers),
             ),
             (
                 "🔌 CONNECTIONS",
                 [lists.connection_line(one) for one in (snapshot.connections or ())[:_LISTED]],
-                snapshot.connection_count or 0,
+                snapshot.connection_count,
             ),
         ):
-            out += [[(f"{title} ({count:,})", "bold")], *lines]
-            if count > len(lines):
+            out += [[(f"{title} ({'?' if count is None else f'{count:,}'})", "bold")], *lines]
+            if count is not None and count > len(lines):
                 out.append([(f"  … and {count - len(lines):,} more", "dim")])
             out.append([])
         out.append([("💻 NODES", "bold")])

@@ -41,7 +41,10 @@ def picture(seen: Picture) -> list[Line]:
     out += cards.box(seen) + cards.problems(seen) + [[]]
     out += heading("📊 QUEUES")
     out += _listed(
-        cards.ordered(seen), lambda queue: cards.card(queue, seen), "queues", empty="no queues"
+        cards.ordered(seen),
+        lambda queue: cards.card(queue, seen),
+        "queues",
+        empty="no queues" if snapshot.listed else "?",
     )
     out += [] if snapshot.queues else [[]]
     if snapshot.consumers is not None:
@@ -96,8 +99,8 @@ def as_object(seen: Picture) -> dict[str, Any]:
         return out
     return out | {
         "source": snapshot.source,
-        "rabbitmq": snapshot.version,
-        "cluster": snapshot.cluster,
+        "rabbitmq": snapshot.version or None,
+        "cluster": snapshot.cluster or None,
         "metrics": snapshot.metrics,
         "rates_from": "own samples" if seen.own else "broker",
         "requests": snapshot.requests,
@@ -107,8 +110,8 @@ def as_object(seen: Picture) -> dict[str, Any]:
             {
                 "vhost": queue.vhost,
                 "name": queue.name,
-                "type": queue.type,
-                "state": queue.state,
+                "type": queue.type or None,
+                "state": queue.state or None,
                 "ready": queue.ready,
                 "unacked": queue.unacked,
                 "total": queue.total,
@@ -128,7 +131,13 @@ def as_object(seen: Picture) -> dict[str, Any]:
 
 
 def _objects(values: Iterable[Any] | None) -> list[dict[str, Any]] | None:
-    return None if values is None else [asdict(one) for one in values]
+    """Return values as they are printed; an empty text is what the broker does not tell."""
+    if values is None:
+        return None
+    return [
+        {name: None if value == "" else value for name, value in asdict(one).items()}
+        for one in values
+    ]
 
 
 def _listed(

@@ -41,7 +41,9 @@ class Item:
     name: str
     messages: int | None = None
     """None: not known, and for an exchange."""
-    consumers: int = 0
+    more: bool = False
+    """Whether there may be more: nobody tells how many are unacknowledged."""
+    consumers: int | None = None
     found: bool = True
     """False: there is no such queue."""
 
@@ -119,8 +121,13 @@ def _look(
     if known is None and name not in _UNNAMEABLE:
         info = api.queue(vhost, name)
         known = None if info is None else info.messages
+    ready = int(seen.message_count or 0)
     return Item(
-        "queue", name, max(int(seen.message_count or 0), known or 0), int(seen.consumer_count or 0)
+        "queue",
+        name,
+        max(ready, known or 0),
+        more=known is None,
+        consumers=int(seen.consumer_count or 0),
     )
 
 

@@ -183,16 +183,20 @@ def read_letter(delivery: Delivery) -> Letter:
     )
 
 
-def find(api: Management, vhost: str) -> dict[str, QueueInfo]:
-    """Return the queues of a vhost into which other queues dead-letter, by name."""
+def find(api: Management, vhost: str) -> tuple[dict[str, QueueInfo], bool]:
+    """Return the queues of a vhost into which other queues dead-letter, by name.
+
+    And whether they are all: a broker that keeps no metrics does not tell what policies define.
+    """
     queues = {one.name: one for one in api.queues_with_policies(vhost)}
+    told = all(None not in (queue.arguments, queue.policy_definition) for queue in queues.values())
     bindings = api.bindings(vhost)
     found: set[str] = set()
     for queue in queues.values():
         policy: dict[str, Any] = {
-            f"x-{key}": value for key, value in queue.policy_definition.items()
+            f"x-{key}": value for key, value in (queue.policy_definition or {}).items()
         }
-        settings = policy | queue.arguments
+        settings = policy | (queue.arguments or {})
         exchange = settings.get("x-dead-letter-exchange")
         if exchange == "":
             found.add(str(settings.get("x-dead-letter-routing-key", "")))
@@ -203,7 +207,7 @@ def find(api: Management, vhost: str) -> dict[str, QueueInfo]:
                 if binding.source == exchange and binding.destination_type == "queue"
             }
     totals = api.queue_totals(vhost)  # whose counts are newer
-    return {name: totals[name] for name in sorted(found & totals.keys())}
+    return {name: totals[name] for name in sorted(found & totals.keys())}, told
 
 
 def letters(

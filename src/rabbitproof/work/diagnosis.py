@@ -13,11 +13,11 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from rabbitproof.snapshot import Problem, Rates
+from rabbitproof.snapshot import Problem
 from rabbitproof.text import safe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from rabbitproof.snapshot import ConsumerSample, Key, NodeSample, QueueSample, Snapshot
 
@@ -29,16 +29,20 @@ _MIB = 2**20
 
 
 def diagnose(
-    snapshot: Snapshot, rates: Mapping[Key, Rates], earlier: Snapshot | None = None
+    snapshot: Snapshot, silent: Callable[[Key], bool], earlier: Snapshot | None = None
 ) -> tuple[Problem, ...]:
-    """Return what is wrong, the worst first. ``earlier``: an older snapshot, to tell what grows."""
+    """Return what is wrong, the worst first.
+
+    ``silent`` tells of a queue whether it was seen to get no acknowledgement for some time;
+    ``earlier`` is an older snapshot, to tell what grows.
+    """
     found = [
         *_nodes(snapshot),
         *_blocked(snapshot),
         *_queues_without_leader(snapshot),
         *_quorum(snapshot),
         *_states(snapshot),
-        *_stuck(snapshot, rates),
+        *_stuck(snapshot, silent),
         *_unroutable(snapshot, earlier),
         *_no_consumer(snapshot),
     ]
@@ -48,7 +52,7 @@ def diagnose(
 def _nodes(snapshot: Snapshot) -> Iterator[Problem]:
     for node in snapshot.nodes:
         name = safe(node.name, 60)
-        if not node.running:
+        if node.running is False:
             yield Problem("red", f"node {name} is down", "start it, or look at its log")
             continue
         if node.partitions:
@@ -166,27 +170,33 @@ def _states(snapshot: Snapshot) -> Iterator[Problem]:
         )
 
 
-def _stuck(snapshot: Snapshot, rates: Mapping[Key, Rates]) -> Iterator[Problem]:
-    """Find queues whose consumers hold all they may and acknowledge nothing."""
-    if snapshot.consumers is None:
-        return
+def full(snapshot: Snapshot) -> Iterator[tuple[QueueSample, int, int]]:
+    """Yield each queue whose consumers hold all they may, how many they are and how much that is.
+
+    As long as that is not known of one of them, nothing is said of the queue.
+    """
     by_queue: dict[Key, list[ConsumerSample]] = defaultdict(list)
-    for consumer in snapshot.consumers:
-        by_queue[consumer.vhost, consumer.queue].append(consumer)
+    for consumer in snapshot.consumers or ():
+        if consumer.manual is not False:
+            by_queue[consumer.vhost, consumer.queue].append(consumer)
     for queue in snapshot.queues:
-        consumers = [one for one in by_queue.get(queue.key, ()) if one.manual]
-        acks = rates.get(queue.key, Rates()).ack
-        if not consumers or not queue.unacked or acks is None or acks > 0:
-            continue
-        limits = [one.prefetch for one in consumers]
-        if any(not limit for limit in limits):  # unlimited or unknown
+        consumers = by_queue.get(queue.key, ())
+        limits = [one.prefetch or None for one in consumers if one.manual]
+        if not queue.unacked or not consumers or len(limits) < len(consumers) or None in limits:
             continue
         allowed = sum(filter(None, limits))
         if queue.unacked >= allowed:
+            yield queue, len(consumers), allowed
+
+
+def _stuck(snapshot: Snapshot, silent: Callable[[Key], bool]) -> Iterator[Problem]:
+    """Find queues whose consumers hold all they may and acknowledge nothing."""
+    for queue, consumers, allowed in full(snapshot):
+        if silent(queue.key):
             waiting = f", {queue.ready:,} messages wait" if queue.ready else ""
             yield Problem(
                 "red",
-                f"{len(consumers)} consumer(s) of {safe(queue.name, 60)} hold all {allowed:,} "
+                f"{consumers} consumer(s) of {safe(queue.name, 60)} hold all {allowed:,} "
                 f"messages that their prefetch allows and acknowledge none{waiting}",
                 "look at what these consumers do, or restart them: what they hold goes back",
             )
@@ -223,7 +233,7 @@ def _no_consumer(snapshot: Snapshot) -> Iterator[Problem]:
         queue
         for queue in snapshot.queues
         if queue.ready
-        and queue.type != "stream"  # it keeps what was read
+        and queue.type not in {"", "stream"}  # a stream keeps what was read
         and (queue.key not in listed if listed is not None else queue.consumers == 0)
         and not queue.consumers
     ]

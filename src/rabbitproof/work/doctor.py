@@ -30,10 +30,9 @@ from rabbitproof.errors import (
     PreconditionFailed,
     RabbitproofError,
 )
-from rabbitproof.snapshot import Rates
 from rabbitproof.text import safe
 from rabbitproof.work import topology as wiring
-from rabbitproof.work.diagnosis import diagnose
+from rabbitproof.work.monitor import Monitor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
     from rabbitproof.amqp.connection import Connection
     from rabbitproof.broker.management import Management
     from rabbitproof.model import Topology
+    from rabbitproof.snapshot import Snapshot
 
 Level = Literal["ok", "warn", "fail", "skip"]
 
@@ -153,24 +153,37 @@ def _management(
         plugin = isinstance(error, ManagementUnreachable)
         yield _failed(check if plugin else "management login", error)
         return
+    amqp = overview.cluster
     if connection is not None:
         amqp = str(connection.server_properties.get("cluster_name", ""))
-        if amqp != overview.cluster:
-            yield Finding(
-                "fail",
-                check,
-                f"AMQP leads to the cluster '{safe(amqp)}', the Management API to "
-                f"'{safe(overview.cluster)}'",
-                "name both of the same broker with --url and --management-url",
-            )
-            return
-    yield Finding("ok", check, f"{safe(api.url)} answers")
-    if not overview.metrics:
+    if not amqp or not overview.cluster:
+        yield Finding(
+            "warn",
+            check,
+            f"{safe(api.url)} answers, but {'the Management API' if amqp else 'AMQP'} names no "
+            "cluster, so nothing tells whether both are of one broker",
+            "look where --url and --management-url lead",
+        )
+    elif amqp != overview.cluster:
+        yield Finding(
+            "fail",
+            check,
+            f"AMQP leads to the cluster '{safe(amqp)}', the Management API to "
+            f"'{safe(overview.cluster)}'",
+            "name both of the same broker with --url and --management-url",
+        )
+        return
+    else:
+        yield Finding("ok", check, f"{safe(api.url)} answers")
+    if not overview.counts:
         yield Finding(
             "warn",
             "metrics",
-            "the broker keeps no metrics, so the monitor has no rates",
-            "set management_agent.disable_metrics_collector = false",
+            "the broker counts no messages, so the monitor has no rates",
+            "set management.rates_mode = basic"
+            if overview.metrics
+            else "set management_agent.disable_metrics_collector and management.disable_stats to "
+            "false",
         )
     if connection is not None:
         yield from _permissions(api, connection, topology)
@@ -183,6 +196,9 @@ def _permissions(api: Management, connection: Connection, topology: Topology) ->
     address = connection.address
     try:
         granted = api.permissions(address.vhost, address.username)
+    except ManagementUnreachable as error:
+        yield _failed("permissions", error)
+        return
     except ManagementError:
         yield Finding(
             "skip",
@@ -283,20 +299,48 @@ def _bindings(api: Management, connection: Connection, topology: Topology) -> It
 def _shown(api: Management, vhost: str | None) -> Iterator[Finding]:
     """Say what the broker shows of itself, as the monitor does."""
     try:
-        snapshot = Watch(api, vhost=vhost, every_page=True).look()
+        seen = Monitor(Watch(api, vhost=vhost, every_page=True)).look_well(lambda _: None)
     except ManagementError as error:
         yield _failed("state", error)
         return
-    problems = diagnose(snapshot, {queue.key: queue.rates or Rates() for queue in snapshot.queues})
-    for problem in problems:
+    snapshot = seen.snapshot
+    if snapshot is None:  # not reached: it was looked at just now
+        return
+    for problem in seen.problems:
         yield Finding(
             "fail" if problem.level == "red" else "warn", "state", problem.what, problem.do
         )
     for sentence in snapshot.missing:
         what, _, fix = safe(sentence, 500).rstrip(".").rpartition("; ")
         yield Finding("skip", "state", what or fix, fix if what else "")
-    if not problems:
+    if untold := _untold(snapshot):
+        yield Finding(
+            "skip",
+            "state",
+            f"the broker does not tell of its {' and '.join(untold)}, so they may be well or not",
+            "ask with a login that has the tag monitoring, on a broker that keeps metrics",
+        )
+    elif not seen.problems:
         yield Finding("ok", "state", "no alarm, no stuck consumer, nothing unroutable")
+
+
+def _untold(snapshot: Snapshot) -> list[str]:
+    """Name what a broker did not tell of itself, without which nobody knows that all is well."""
+    alarms = [
+        alarm
+        for node in snapshot.nodes
+        if node.running is not False
+        for alarm in (node.memory_alarm, node.disk_alarm)
+    ]
+    return [
+        what
+        for what, lacks in (
+            ("alarms", not alarms or None in alarms),
+            ("consumers", snapshot.consumers is None),
+            ("unroutable messages", not snapshot.metrics),
+        )
+        if lacks
+    ]
 
 
 def _strays(api: Management) -> Iterator[Finding]:

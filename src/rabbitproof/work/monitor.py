@@ -23,8 +23,8 @@ from rabbitproof.errors import (
 from rabbitproof.snapshot import Picture, QueueSample, Snapshot
 from rabbitproof.text import safe
 from rabbitproof.work import topology
-from rabbitproof.work.diagnosis import diagnose
-from rabbitproof.work.rates import WINDOW_S, History
+from rabbitproof.work.diagnosis import diagnose, full
+from rabbitproof.work.rates import STILL_S, WINDOW_S, History
 
 if TYPE_CHECKING:
     import re
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 MOVING = 50
 """Moving queues whose counters are asked for at every refresh: 2 ms each on RabbitMQ 3.10."""
+
+_AGAIN_S = 1.0
+"""Between two looks of one that looks until it knows."""
 
 
 class Source(Protocol):
@@ -85,6 +88,34 @@ class Monitor:
         began = time.monotonic()
         return self._seen(self._look(), time.monotonic() - began)
 
+    def look_well(self, note: Callable[[str], None]) -> Picture:
+        """Look once, or for up to 11 s until the broker tells enough, which ``note`` is told.
+
+        A node that just started does not tell of its alarms for 5 s, and whether consumers that
+        hold all they may acknowledge is seen after two reports. Raise what is wrong.
+        """
+        picture = self.look_once()
+        end = time.monotonic() + STILL_S + _AGAIN_S
+        if self._undecided():
+            note(f"the broker does not tell enough yet: looking for up to {STILL_S:.0f} s")
+        while self._undecided() and time.monotonic() < end:
+            time.sleep(_AGAIN_S)
+            picture = self.look_once()
+        return picture
+
+    def _undecided(self) -> bool:
+        """Tell whether what is told in some seconds may say more of alarms and stuck consumers."""
+        snapshot, rates = self._picture.snapshot, self._picture.rates
+        if snapshot is None or not snapshot.metrics:
+            return False
+        return any(node.running and node.memory_alarm is None for node in snapshot.nodes) or any(
+            queue.counters is not None
+            and queue.counters.ack is not None
+            and not rates[queue.key].ack
+            and not self._history.silent(queue.key)
+            for queue, _, _ in full(snapshot)
+        )
+
     def close_up(self, vhost: str, name: str) -> Detail | None:
         """Return one queue with everything that is known of it."""
         return self._source.close_up(vhost, name)
@@ -122,7 +153,7 @@ class Monitor:
             own=snapshot.at - self._began >= WINDOW_S - 1,
             consumer_counts=Counter((one.vhost, one.queue) for one in snapshot.consumers or ()),
             vhosts=len({queue.vhost for queue in snapshot.queues}),
-            problems=diagnose(snapshot, rates, self._first),
+            problems=diagnose(snapshot, self._history.silent, self._first),
             events=self._history.events,
             seconds=seconds,
         )

@@ -21,6 +21,10 @@ every time (``moving``), so that its rate is as fresh as that of any other.
 What makes a counter worthless: it fell (the queue was declared anew or the counter was reset),
 its node started again, or it grew faster than any broker can (RabbitMQ at times reports such
 numbers). Then its history begins anew, and until there are two samples no rate is claimed.
+
+A counter that the broker does not tell has not begun, as long as the broker counts at all: after
+two reports without it nothing moves. It is no 0 that a difference could be taken to, and what
+was told of it before says nothing of what comes after.
 """
 
 from __future__ import annotations
@@ -34,7 +38,7 @@ from rabbitproof.snapshot import COUNTERS, Counters, Event, QueueSample, Rates
 from rabbitproof.text import safe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from rabbitproof.snapshot import Key, Snapshot
 
@@ -111,7 +115,7 @@ class History:
                 self._tracks.clear()
             for text in happened(before, snapshot):
                 self.tell(snapshot.clock, text)
-        self._before = _with_uptimes(before, snapshot)
+        self._before = _with_what_was_told(before, snapshot)
         rates = {queue.key: self._rates(queue, snapshot) for queue in snapshot.queues}
         for gone in self._tracks.keys() - rates.keys():
             del self._tracks[gone]
@@ -119,6 +123,22 @@ class History:
         seconds = 1.0 if before is None else max(snapshot.at - before.at, 1.0)
         self._moving = list(_moving(rates, self.trends, seconds))
         return rates
+
+    def silent(self, key: Key) -> bool:
+        """Tell whether our own samples show that a queue got no acknowledgement for ``STILL_S``.
+
+        A rate of 0 that the broker tells is none: it says so as well of what has just begun.
+        """
+        track = self._tracks.get(key)
+        if track is None or track.samples[-1][1].ack is None:
+            return False
+        now, latest = track.samples[-1]
+        for at, counters in reversed(track.samples):
+            if counters.ack != latest.ack:
+                return False
+            if now - at >= STILL_S:
+                return True
+        return False
 
     def _rates(self, queue: QueueSample, snapshot: Snapshot) -> Rates:
         if not snapshot.metrics:
@@ -142,7 +162,8 @@ def _follows(track: _Track, now: Counters, at: float) -> bool:
     if old == now:
         return True
     most = IMPOSSIBLE * max(at - before, 1.0)
-    return all(0 <= b - a <= most for a, b in zip(astuple(old), astuple(now), strict=True))
+    both = zip(astuple(old), astuple(now), strict=True)
+    return all(a is None or b is None or 0 <= b - a <= most for a, b in both)
 
 
 def _rates(track: _Track) -> Rates:
@@ -154,11 +175,22 @@ def _rates(track: _Track) -> Rates:
     together = _together(list(track.samples))
     out = []
     for name in COUNTERS:
-        samples = [(at, getattr(counters, name)) for at, counters in together]
         stand_in = getattr(told, name)
-        value = _rate(samples, stand_in)
+        value = _rate(_of_one_kind(together, name), stand_in)
         out.append(stand_in if value is None else value)
     return Rates(*out)
+
+
+def _of_one_kind(
+    samples: list[tuple[float, Counters]], name: str
+) -> list[tuple[float, int | None]]:
+    """Return one counter in the newest samples that all tell it, or that all do not."""
+    values = [(at, getattr(counters, name)) for at, counters in samples]
+    told = values[-1][1] is not None
+    start = len(values)
+    while start and (values[start - 1][1] is not None) == told:
+        start -= 1
+    return values[start:]
 
 
 def _possible(told: Rates) -> Rates:
@@ -177,21 +209,24 @@ def _together(samples: list[tuple[float, Counters]]) -> list[tuple[float, Counte
     return samples[start:]
 
 
-def _rate(samples: list[tuple[float, int]], told: float | None) -> float | None:
+def _rate(samples: Sequence[tuple[float, int | None]], told: float | None) -> float | None:
     """Return how fast one counter grows; None: too early to say. ``told``: the broker's own."""
     now, latest = samples[-1]
     moves = [i for i in range(1, len(samples)) if samples[i][1] != samples[i - 1][1]]
     last = samples[moves[-1]][0] if moves else samples[0][0]
     if now - last >= STILL_S:
         return 0.0
-    apart = [(now - at, value) for at, value in samples[:-1]]
+    told_of = [(at, value) for at, value in samples if value is not None]
+    if latest is None or not told_of:
+        return None
+    apart = [(now - at, value) for at, value in told_of[:-1]]
     even = [(span, value) for span, value in apart if _reports(span) and span <= KEPT_S]
     if even:
         span, value = min(even, key=lambda one: abs(one[0] - WINDOW_S))
-        if told is not None and _began(samples, moves, now - span):
+        if told is not None and _began(told_of, moves, now - span):
             return told
         return (latest - value) / (_reports(span) * REPORT_S)
-    return _between_moves(samples, moves)
+    return _between_moves(told_of, moves)
 
 
 def _began(samples: list[tuple[float, int]], moves: list[int], start: float) -> bool:
@@ -250,15 +285,20 @@ def _moving(
             yield speed, key
 
 
-def _with_uptimes(before: Snapshot | None, after: Snapshot) -> Snapshot:
+def _with_what_was_told(before: Snapshot | None, after: Snapshot) -> Snapshot:
     """Keep what was known of nodes that a starting broker does not tell of yet."""
     if before is None:
         return after
     old = {node.name: node for node in before.nodes}
     new = {
-        node.name: replace(node, uptime=old[node.name].uptime)
-        if node.uptime is None and node.name in old
-        else node
+        node.name: replace(
+            node,
+            **{
+                name: getattr(old[node.name], name)
+                for name in ("uptime", "running", "memory_alarm", "disk_alarm")
+                if node.name in old and getattr(node, name) is None
+            },
+        )
         for node in after.nodes
     }
     return replace(after, nodes=tuple((old | new).values()))
@@ -285,12 +325,16 @@ def happened(before: Snapshot, after: Snapshot) -> Iterator[str]:
             continue
         if node.uptime is not None and old.uptime is not None and node.uptime < old.uptime:
             yield f"node {name} started again"
-        if node.running != old.running:
-            yield f"node {name} {'is back' if node.running else 'is down'}"
-        for alarm in ("memory", "disk"):
-            on = getattr(node, f"{alarm}_alarm")
-            if on != getattr(old, f"{alarm}_alarm"):
-                yield f"{alarm} alarm of {name} {'began' if on else 'ended'}"
+        for what, began, ended in (
+            ("running", f"node {name} is back", f"node {name} is down"),
+            *(
+                (f"{kind}_alarm", f"{kind} alarm of {name} began", f"{kind} alarm of {name} ended")
+                for kind in ("memory", "disk")
+            ),
+        ):
+            on, was = getattr(node, what), getattr(old, what)
+            if None not in (on, was) and on != was:
+                yield began if on else ended
     yield from _queue_events(before, after)
     yield from _consumer_events(before, after)
 
@@ -298,8 +342,9 @@ def happened(before: Snapshot, after: Snapshot) -> Iterator[str]:
 def _queue_events(before: Snapshot, after: Snapshot) -> Iterator[str]:
     old = {queue.key: queue for queue in before.queues}
     new = {queue.key: queue for queue in after.queues}
-    yield from _each([f"queue {safe(k[1], 60)} appeared" for k in new.keys() - old.keys()])
-    yield from _each([f"queue {safe(k[1], 60)} is gone" for k in old.keys() - new.keys()])
+    if before.listed and after.listed:
+        yield from _each([f"queue {safe(k[1], 60)} appeared" for k in new.keys() - old.keys()])
+        yield from _each([f"queue {safe(k[1], 60)} is gone" for k in old.keys() - new.keys()])
     jumps = []
     for key in new.keys() & old.keys():
         a, b = old[key].total, new[key].total

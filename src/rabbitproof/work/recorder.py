@@ -253,7 +253,8 @@ class LedgerRecorder(Recorder):
         try:
             with self._open_api() as api:
                 # Another broker's queue of that name would be worse than none.
-                if api.overview().cluster != connection.server_properties.get("cluster_name"):
+                cluster = api.overview().cluster
+                if not cluster or cluster != connection.server_properties.get("cluster_name"):
                     return None
                 found = api.queue(self._vhost, queue)
                 if found is not None and found.policy and not found.policy_definition:

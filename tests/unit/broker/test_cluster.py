@@ -24,6 +24,12 @@ BOTH = ["a@localhost", "b@localhost"]
         ),
         ({"type": "stream", "members": BOTH, "online": BOTH}, None),  # it tells no leader
         ({"type": "stream", "members": BOTH, "online": BOTH[1:]}, "lacks a replica"),
+        ({"type": "stream", "leader": "", "members": BOTH, "online": BOTH}, "has no leader"),
+        ({"type": "quorum", "members": BOTH, "online": BOTH}, "has no leader"),
+        ({"type": "quorum", "leader": "a@localhost"}, "does not tell its replicas"),
+        ({"type": "stream", "members": BOTH}, "does not tell its replicas"),
+        ({"type": "stream"}, None),  # as 3.10 tells of an empty one
+        ({}, "does not tell its type"),
     ],
 )
 def test_what_a_queue_lacks(found: dict[str, Any], lacks: str | None) -> None:

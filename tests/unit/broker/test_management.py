@@ -188,12 +188,38 @@ def test_bindings_are_asked_for_where_they_are() -> None:
     }
     api = Api(answering(200, [binding]))
     (one,) = api.client.bindings("v")
-    assert (one.source, one.destination, one.routing_key, one.arguments) == ("e", "q", "work", {})
+    assert (one.source, one.destination, one.routing_key) == ("e", "q", "work")
     assert api.path == "/api/bindings/v"
     api.client.bindings("v", queue="q")
     assert api.path == "/api/queues/v/q/bindings"
     api.client.bindings("v", exchange="")
     assert api.path == "/api/exchanges/v/amq.default/bindings/source"
+
+
+@pytest.mark.parametrize("untold", ["source", "destination", "destination_type", "routing_key"])
+def test_a_binding_that_says_not_what_it_binds_is_no_binding_of_rabbitmq(untold: str) -> None:
+    """An exchange would look as if nothing used it, and `cleanup exchanges` deletes those."""
+    binding = {"source": "e", "destination": "f", "destination_type": "exchange", "routing_key": ""}
+    api = Api(answering(200, [binding, {**binding, untold: None}]))
+    with pytest.raises(ManagementError, match="does not say what each binding binds"):
+        api.client.bindings("v")
+
+
+@pytest.mark.parametrize("untold", ["configure", "write", "read"])
+def test_a_permission_that_is_not_told_is_not_refused(untold: str) -> None:
+    granted = {"configure": ".*", "write": "", "read": ".*"}
+    assert Api(answering(200, granted)).client.permissions("v", "u") == granted
+    del granted[untold]
+    with pytest.raises(ManagementError, match="does not say all that u may do"):
+        Api(answering(200, granted)).client.permissions("v", "u")
+
+
+def test_what_a_policy_defines_is_nothing_only_where_there_is_none() -> None:
+    gone = answering(404, {"error": "Object Not Found"})
+    assert Api(gone).client.policy("v", "p") == {}
+    assert Api(answering(200, {"definition": {"max-length": 5}})).client.policy("v", "p")
+    with pytest.raises(ManagementError, match="what the policy p defines"):
+        Api(answering(200, {"name": "p"})).client.policy("v", "p")
 
 
 def test_a_connection_is_closed_by_name_with_a_reason_that_fits_a_header() -> None:

@@ -242,7 +242,7 @@ def test_nodes_consumers_and_connections_are_read() -> None:
                 "ack_required": False, "active": False,
                 "channel_details": {"connection_name": "a -> b", "name": "a -> b (1)"},
             },
-            {"channel_details": []},
+            {"queue": {"name": "q", "vhost": "/"}, "channel_details": []},
         ],
         connections={
             "items": [{"name": "a -> b", "client_properties": {"connection_name": "x"}}],
@@ -252,7 +252,7 @@ def test_nodes_consumers_and_connections_are_read() -> None:
     snapshot = broker.look()
     (node,) = snapshot.nodes
     assert (node.memory, node.memory_alarm, node.uptime, node.partitions) == (5, True, 61.0, ("m",))
-    assert (node.sockets, node.sockets_limit) == (0, None)
+    assert (node.sockets, node.sockets_limit) == (None, None)  # not counted since 4.0
     assert snapshot.consumers is not None
     assert (snapshot.consumers[0].prefetch, snapshot.consumers[0].manual) == (8, False)
     assert snapshot.connections is not None
@@ -260,11 +260,39 @@ def test_nodes_consumers_and_connections_are_read() -> None:
     assert (snapshot.unroutable_dropped, snapshot.unroutable_returned) == (2, 3)
 
 
-def test_a_quorum_queue_without_leader_is_told_from_a_classic_one() -> None:
-    quorum = queue("b", type="quorum", members=["m", "n", "o"], online=["m"])
-    classic, without = Broker([queue("a"), quorum]).look().queues
-    assert (classic.leader, without.leader) == (None, "")
-    assert (without.members, without.online) == (3, 1)
+def test_a_queue_without_leader_is_told_from_one_whose_leader_is_not_told() -> None:
+    replicas = {"members": ["m", "n", "o"], "online": ["m"]}
+    quorum = queue("b", type="quorum", leader="", **replicas)
+    stream = queue("c", type="stream", **replicas)  # as RabbitMQ 3.10 tells of it
+    classic, without, untold = Broker([queue("a"), quorum, stream]).look().queues
+    assert (classic.leader, without.leader, untold.leader) == (None, "", None)
+    assert (without.members, without.online) == (untold.members, untold.online) == (3, 1)
+
+
+def test_a_queue_of_which_no_message_was_counted_has_no_counters() -> None:
+    """Such a queue has no message_stats; neither has one of a broker with rates_mode none."""
+    (one,) = Broker().look().queues
+    assert (one.counters, one.rates) == (Counters(), Rates())
+    assert Broker().look().metrics
+    assert not Broker(overview={**OVERVIEW, "rates_mode": "none"}).look().metrics
+
+
+@pytest.mark.parametrize("untold", ["filtered_count", "object_totals"])
+def test_how_many_connections_there_are_is_not_what_one_page_has(untold: str) -> None:
+    page: dict[str, Any] = {"items": [{"name": "c"}] * 500, "filtered_count": 1700}
+    overview: dict[str, Any] = dict(OVERVIEW)
+    (page if untold in page else overview).pop(untold)
+    assert Broker(overview=overview, connections=page).look().connection_count == (
+        7 if untold == "filtered_count" else 1700
+    )
+    page.pop("filtered_count", None)
+    overview.pop("object_totals", None)
+    assert Broker(overview=overview, connections=page).look().connection_count is None
+
+
+def test_queues_that_could_not_be_listed_are_not_all_there_are() -> None:
+    assert Broker().look().listed
+    assert not Broker(queues=REFUSED).look().listed
 
 
 def test_a_close_up_has_the_brokers_own_history() -> None:
@@ -283,7 +311,9 @@ def test_a_close_up_has_the_brokers_own_history() -> None:
     assert detail.depth == ((5.0, 90.0), (10.0, 50.0), (15.0, 70.0))
     assert detail.acknowledged == ((15.0, 4.0),)  # a counter that fell gives no rate
     assert detail.oldest == 4.0
+    assert detail.consumers is not None
     assert [held for _, held in detail.consumers] == [6]
+    assert (detail.bindings, detail.arguments, detail.policy, detail.durable) == (None,) * 4
     assert detail.missing[0].startswith("the bindings could not be read")
 
 

@@ -51,3 +51,21 @@ def test_the_lines_are_as_documented_and_safe() -> None:
     assert cleanup._line(Deleted(odd, ok=False, found=False)).startswith("[FAIL] Not found: a")
     failed = Deleted(Item("queue", "q"), ok=False, why="it is locked.")
     assert cleanup._line(failed) == "[FAIL] Could not delete: q (it is locked)"
+
+
+@pytest.mark.parametrize(
+    ("item", "line", "total"),
+    [
+        (Item("queue", "q", 5, consumers=0), "queue q: 5 messages", "1 queue with 5 messages"),
+        (Item("queue", "q", 5, more=True, consumers=0), "queue q: at least 5 messages",
+         "1 queue with at least 5 messages"),
+        (Item("queue", "q"), "queue q: ? messages", "1 queue with ? messages"),
+    ],
+)  # fmt: skip
+def test_messages_that_nobody_could_count_are_not_called_none(
+    capsys: pytest.CaptureFixture[str], item: Item, line: str, total: str
+) -> None:
+    cleanup._show([item], "v", dry_run=True)
+    shown = capsys.readouterr().err.splitlines()
+    assert shown[0].endswith(f"would delete in vhost v: {total}")
+    assert shown[1].endswith(line)

@@ -1,6 +1,7 @@
 """What the doctor knows without a broker."""
 
 import importlib.util
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -75,3 +76,27 @@ def test_windows_is_told_how_to_run_scripts(monkeypatch: pytest.MonkeyPatch) -> 
 def test_an_error_becomes_a_finding_with_its_fix() -> None:
     found = doctor._failed("reachable", BrokerUnreachable("Nobody answers; start one."))
     assert (found.text, found.fix) == ("Nobody answers", "start one")
+
+
+@pytest.mark.parametrize(
+    ("amqp", "http", "level", "words"),
+    [
+        ("c", "c", "ok", "answers"),
+        ("c", "d", "fail", "leads to the cluster"),
+        ("c", "", "warn", "the Management API names no cluster"),
+        ("", "c", "warn", "AMQP names no cluster"),
+        ("", "", "warn", "names no cluster"),
+    ],
+)
+def test_two_that_do_not_say_their_cluster_are_not_the_same(
+    monkeypatch: pytest.MonkeyPatch, amqp: str, http: str, level: str, words: str
+) -> None:
+    for name in ("_permissions", "_bindings", "_shown", "_strays"):
+        monkeypatch.setattr(doctor, name, lambda *_: ())
+    connection: Any = SimpleNamespace(
+        server_properties={"cluster_name": amqp}, address=SimpleNamespace(vhost="/")
+    )
+    overview = SimpleNamespace(cluster=http, metrics=True, counts=True)
+    api: Any = SimpleNamespace(url="http://h", overview=lambda: overview)
+    (found,) = doctor._management(api, connection, Topology("e", "k", Queue("q")))
+    assert (found.level, words in found.text) == (level, True)

@@ -5,8 +5,16 @@ from typing import Any
 import pytest
 
 from rabbitproof.errors import BrokerUnreachable, ManagementError, ManagementUnreachable, NotFound
-from rabbitproof.snapshot import ConsumerSample, Detail, Key, QueueSample, Snapshot
-from rabbitproof.work import topology
+from rabbitproof.snapshot import (
+    ConsumerSample,
+    Counters,
+    Detail,
+    Key,
+    QueueSample,
+    Rates,
+    Snapshot,
+)
+from rabbitproof.work import monitor, topology
 from rabbitproof.work.monitor import Amqp, Monitor
 
 DOWN = ManagementUnreachable("it is down; start it.")
@@ -141,3 +149,25 @@ def test_amqp_knows_depth_and_consumers_and_says_which_queue_is_not_there(
     )  # fmt: skip
     assert seen.missing == ("there is no queue gone\\x1b; check its name",)
     assert (seen.metrics, seen.consumers, seen.version) == (False, None, "4.3.6")
+
+
+def test_who_looks_only_once_waits_until_consumers_show_whether_they_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(monitor.time, "sleep", lambda _: None)
+    consumer = ConsumerSample("/", "q", "t", "c", prefetch=10)
+
+    def full(seconds: float, ack: int | None, told: float | None = 0.0) -> Snapshot:
+        queue = QueueSample("/", "q", unacked=10, counters=Counters(ack=ack), rates=Rates(ack=told))
+        return snapshot(seconds, queues=(queue,), consumers=(consumer,))
+
+    notes: list[str] = []
+    stuck = Monitor(Source(*(full(3 * i, 5) for i in range(9))))
+    assert "acknowledge none" in stuck.look_well(notes.append).problems[0].what
+    assert len(notes) == 1
+    begun = Monitor(Source(full(0, 5), full(1, 5), full(2, 25), full(3, 45, 20.0)))
+    assert begun.look_well(notes.append).problems == ()
+    assert len(notes) == 2
+    for one in (full(0, 5, 20.0), full(0, None, None)):  # they work, or nobody will ever know
+        assert Monitor(Source(one)).look_well(notes.append).problems == ()
+    assert len(notes) == 2

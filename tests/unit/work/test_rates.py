@@ -215,3 +215,64 @@ def test_alarms_and_nodes_are_told() -> None:
         "node n is down",
         "memory alarm of n began",
     ]
+
+
+def acked(seconds: float, ack: int | None, told: float | None = 0.0) -> Snapshot:
+    queue = QueueSample("/", "q", counters=Counters(ack=ack), rates=Rates(ack=told))
+    return Snapshot(at=seconds, clock=seconds, source="s", queues=(queue,))
+
+
+def test_a_queue_is_silent_once_we_saw_it_for_two_reports_and_not_because_it_is_told() -> None:
+    """A broker tells a rate of 0 of what has just begun, too."""
+    history = History()
+    found = []
+    for seconds, ack in ((0, 5), (5, 5), (STILL_S, 5), (STILL_S + 3, 9), (20, 9), (26, 9)):
+        history.add(acked(seconds, ack))
+        found.append(history.silent(KEY))
+    assert found == [False, False, True, False, False, True]
+    assert not history.silent(("/", "another"))
+
+
+def test_what_is_not_told_is_never_silent() -> None:
+    """With rates_mode = none no counter is, however long it is watched."""
+    history = History()
+    for seconds in range(0, 60, 3):
+        history.add(acked(seconds, None, None))
+    assert not history.silent(KEY)
+    history.add(acked(60, 0))
+    assert not history.silent(KEY)
+
+
+def test_a_counter_that_is_not_told_for_a_while_is_no_zero_from_which_it_jumps() -> None:
+    history = History()
+    for i, publish in enumerate((1_000_000, 1_000_030, None, None, 1_000_120, 1_000_150)):
+        queue = QueueSample("/", "q", counters=Counters(publish), rates=Rates())
+        rate = history.add(Snapshot(3.0 * i, 0.0, "s", queues=(queue,)))[KEY].publish
+        assert rate is None or rate <= 30
+
+
+def test_a_counter_that_has_not_begun_stands_still_after_two_reports() -> None:
+    """The others of its queue are told, or its broker says that it counts."""
+    history = History()
+    found = [
+        history.add(at(seconds, 5, told=Rates()))[KEY].ack for seconds in (0.0, 6.0, STILL_S + 1)
+    ]
+    assert found == [None, None, 0.0]
+
+
+def test_an_alarm_that_is_not_told_has_not_ended() -> None:
+    history = History()
+    up = NodeSample("n", memory_alarm=True)
+    silent = replace(up, running=None, memory_alarm=None, disk_alarm=None)
+    for seconds, node in enumerate((up, silent, silent, replace(up, memory_alarm=False))):
+        history.add(Snapshot(at=seconds, clock=seconds, source="s", nodes=(node,)))
+        told = [event.text for event in history.events]
+        assert told == (["memory alarm of n ended"] if seconds == 3 else [])
+
+
+def test_queues_that_could_not_be_listed_are_not_gone() -> None:
+    history = History()
+    history.add(at(0, 5))
+    history.add(replace(at(3, 5), queues=(), listed=False))
+    history.add(at(6, 5))
+    assert history.events == ()
