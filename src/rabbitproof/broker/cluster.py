@@ -240,6 +240,14 @@ class Cluster:
 
     # --- what is done to it ---
 
+    def shut_down(self) -> None:
+        """End every node that is up in good order, at the same time; the data stay."""
+        self._each(Node.shut_down)
+
+    def start_again(self) -> None:
+        """Start every node again, at the same time; all of them are down."""
+        self._each(Node.start_again)
+
     def settle(self) -> None:
         """Have every node write what was declared so far to its disk; see ``Node.settle``."""
         self._each(Node.settle)

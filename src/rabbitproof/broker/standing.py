@@ -1,6 +1,6 @@
 """The private node, or cluster, that outlives its command (``rabbitproof broker up``).
 
-Holds: where it is kept, starting it unless it is up, ending it.
+Holds: where it is kept, starting it unless it is up, breaking it by hand, ending it.
 Refuses to hold: how a node works (``node.py``) and what people are told (``cli/broker.py``).
 
 Rules
@@ -15,12 +15,12 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from rabbitproof.broker import lease, lock, readiness, watchdog
+from rabbitproof.broker import lease, lock, ports, readiness, watchdog
 from rabbitproof.broker.cluster import MOST_NODES, Cluster
 from rabbitproof.broker.install import cache_folder, check_path, provide
 from rabbitproof.broker.layout import State
 from rabbitproof.broker.node import Node
-from rabbitproof.errors import NodeFailed
+from rabbitproof.errors import NodeFailed, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -123,6 +123,89 @@ def down(*, delete: bool) -> bool:
         if delete:
             watchdog.remove(folder())
         return bool(running)
+
+
+def kill(number: int | None = None) -> tuple[Node, int]:
+    """Kill a node with SIGKILL; its data stay. Return it and the pid that it had.
+
+    ``number``: which one of a cluster; the only one needs none.
+    """
+    with _alone():
+        node, pid = _up(number)
+        node.kill()
+        return node, pid
+
+
+def pause(number: int | None = None) -> tuple[Node, int]:
+    """Stop a node with SIGSTOP: connections stay open and nothing answers. Return as ``kill``."""
+    with _alone():
+        node, pid = _up(number)
+        if node.paused:
+            raise NodeFailed(
+                f"The node with pid {pid} is paused already; `rabbitproof broker resume` lets it "
+                "go on."
+            )
+        node.pause()
+        return node, pid
+
+
+def resume(number: int | None = None) -> tuple[Node, int]:
+    """Let a node go on that ``pause`` stopped. Return as ``kill``."""
+    with _alone():
+        node, pid = _up(number)
+        if not node.paused:
+            raise NodeFailed(
+                f"The node with pid {pid} is not paused; `rabbitproof broker pause` pauses it."
+            )
+        node.resume()
+        return node, pid
+
+
+def restart(number: int | None = None) -> list[Node]:
+    """End a node in good order, if it is up, and start it again with its ports and its data.
+
+    Without ``number``: all of them, at the same time. Return those that were started.
+    """
+    with _alone():
+        found = known()
+        several = number is None and len(found) > 1
+        chosen = found if several else [_chosen(found, number)]
+        cluster = Cluster(tuple(chosen))
+        cluster.shut_down()
+        for node in chosen:
+            if not ports.is_free(node.port):
+                raise NodeFailed(
+                    f"Port {node.port} is taken on this machine; stop what listens there, or start "
+                    "at another port with `rabbitproof broker up --port N`."
+                )
+        cluster.start_again()
+        if all(node.pid is not None and not node.paused for node in found):
+            Cluster(tuple(found)).await_whole()
+        return chosen
+
+
+def _up(number: int | None) -> tuple[Node, int]:
+    """Return the node of that number, which is up, and its pid."""
+    node = _chosen(known(), number)
+    if node.pid is None:
+        raise NodeFailed(
+            f"{'The private RabbitMQ' if number is None else f'Node {number}'} is not up; start it "
+            "again with `rabbitproof broker restart`."
+        )
+    return node, node.pid
+
+
+def _chosen(found: list[Node], number: int | None) -> Node:
+    """Return the node of that number, or the only one."""
+    if not found:
+        raise NodeFailed("No private RabbitMQ is up; start it with `rabbitproof broker up`.")
+    if number is None and len(found) > 1:
+        raise UsageError(
+            f"There are {len(found)} nodes; say which one, --node 1 to --node {len(found)}."
+        )
+    if not 1 <= (number or 1) <= len(found):
+        raise NodeFailed(f"There is no node {number}; `rabbitproof broker status` shows them.")
+    return found[(number or 1) - 1]
 
 
 def log_tail(n: int, number: int = 1) -> list[str]:
