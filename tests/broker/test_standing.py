@@ -183,6 +183,12 @@ def test_a_node_that_runs_is_restarted_and_one_that_is_paused_is_put_down(cache:
     assert broker("kill") == Exit.UNREACHABLE
     assert broker("restart") == Exit.DONE  # where it was, after all
     assert [one.url for one in standing.current()] == [node.url]
+    assert broker("kill") == Exit.DONE
+    assert up() == Exit.DONE  # which may take any port, and takes the one that clients know
+    assert [one.url for one in standing.current()] == [node.url]
+    assert broker("kill") == Exit.DONE
+    assert up("--fresh") == Exit.DONE
+    assert [one.url for one in standing.current()] != [node.url]
     assert broker("down", "--delete") == Exit.DONE
     assert not (cache / "broker").exists()
 

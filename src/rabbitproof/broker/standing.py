@@ -58,18 +58,17 @@ def up(
 ) -> tuple[list[Node], bool]:
     """Return all nodes and whether any had to be started; ``fresh`` discards earlier data.
 
-    What is up already is left alone, whatever ports and data were asked for; of a cluster, nodes
-    that are down are started again. Without ``nodes``: as many as the last time, or one.
+    What is up already is left alone, whatever ports and data were asked for, and what was killed
+    is started again as it was. Without ``nodes``: as many as the last time, or one.
     """
     with _alone():
         found = known()
         running = [node for node in found if node.pid is not None]
-        if running:
+        if running or (not fresh and nodes in {None, len(found)} and _crashed(found)):
             down = [node for node in found if node.pid is None]
-            for node in down:
-                note("starting again a node that is down")
-                node.start_again()
             if down:
+                note(f"starting again {len(down)} node{'s' * (len(down) > 1)} that went down")
+                Cluster(tuple(down)).start_again()
                 Cluster(tuple(found)).await_whole()
             return found, bool(down)
         _end_leftovers()
@@ -220,6 +219,11 @@ def _places() -> list[Path]:
     """Return where the nodes keep their data: one folder alone, or one for each of a cluster."""
     members = [folder() / f"node-{number}" for number in range(1, MOST_NODES + 1)]
     return [place for place in members if place.is_dir()] or [folder()]
+
+
+def _crashed(found: list[Node]) -> bool:
+    """Tell whether a node left something running, which one that was put down does not."""
+    return any(watchdog.marked(node.mark) for node in found)
 
 
 def _end_leftovers() -> None:
