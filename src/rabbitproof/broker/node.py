@@ -159,6 +159,11 @@ class Node:
         return self._process is not None and self._process.life() == "unknown"
 
     @property
+    def paused(self) -> bool:
+        """Whether the Erlang VM is there and was stopped with SIGSTOP."""
+        return self.pid is not None and self._process is not None and self._process.is_still()
+
+    @property
     def port(self) -> int:
         """Where AMQP is spoken, on 127.0.0.1."""
         return self._layout.ports.amqp
@@ -488,5 +493,5 @@ class Node:
 def _posix_signal(name: str) -> int:
     number = getattr(signal, name, None)
     if number is None:
-        raise NodeFailed("A process cannot be paused on Windows; leave that fault out here.")
+        raise NodeFailed("A process cannot be paused on Windows; kill the node instead.")
     return int(number)
