@@ -151,7 +151,8 @@ GiveUpAfter = Annotated[
         "--give-up-after",
         metavar="SECONDS",
         min=0,
-        help="How long a lost connection is tried again before this ends with exit code 3.",
+        help="How long to try again without progress, from the loss of a connection on, until this "
+        "ends with exit code 3.",
     ),
 ]
 ConfirmTimeout = Annotated[
