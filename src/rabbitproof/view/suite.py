@@ -154,7 +154,7 @@ def table(suite: Suite) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    out = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    out = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
     out.add_column("scenario", overflow="fold", min_width=12)
     out.add_column("verdict", no_wrap=True)
     for name in (
