@@ -7,6 +7,7 @@ several brokers it leads to (``amqp/dial``).
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -46,7 +47,8 @@ _INTERNAL_ERROR: Final = 541
 """What RabbitMQ says when a queue's leader is away (AMQP 0-9-1, section 1.2: internal-error)."""
 
 
-_NO_REPLICA: Final = "does not have a replica on the local node"
+_NO_REPLICA: Final = re.compile("does not have a (running )?replica on the local node")
+"""RabbitMQ's own words; 4.3 says ``running``."""
 
 
 def passes(error: Exception) -> bool:
@@ -69,7 +71,7 @@ def lacks_replica(error: Exception) -> bool:
 
     A node that was restarted starts its copy a moment after it lets clients in; another one has it.
     """
-    return isinstance(error, PreconditionFailed) and _NO_REPLICA in error.reply
+    return isinstance(error, PreconditionFailed) and _NO_REPLICA.search(error.reply) is not None
 
 
 def check_silence(
