@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from rabbitproof.broker.install import Installation
 
-pytest_plugins = ("peers", "screen")
+pytest_plugins = ("nodes", "peers", "screen", "tidy")
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
@@ -108,10 +108,3 @@ def vhost(node: Node | ForeignBroker) -> Iterator[Vhost]:
             yield Vhost(name=name, url=urlsplit(node.url)._replace(path=f"/{encoded}").geturl())
         finally:
             api.delete(f"/vhosts/{encoded}").raise_for_status()
-
-
-@pytest.fixture
-def private_node(installation: Installation) -> Iterator[Node]:
-    """Start a node that the test may kill, pause and start again."""
-    with Node.start(installation) as started:
-        yield started

@@ -4,23 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
-from rabbitproof.broker.node import Node
 from rabbitproof.model import Advanced, Note
 from support import consumer, drive, producer, ready
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from rabbitproof.broker.install import Installation
-
-
-@pytest.fixture(scope="module")
-def private_node(installation: Installation) -> Iterator[Node]:
-    """One node for this file: it is up again when a test ends."""
-    with Node.start(installation) as started:
-        yield started
+    from rabbitproof.broker.node import Node
 
 
 def test_a_producer_survives_a_killed_broker(private_node: Node) -> None:

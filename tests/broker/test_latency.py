@@ -7,24 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from rabbitproof.broker.node import Node
 from rabbitproof.model import Advanced, Started
 from rabbitproof.work import produce
 from support import consumer, drive, producer, topology, witness
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from rabbitproof.broker.install import Installation
+    from rabbitproof.broker.node import Node
 
 OUTAGE_S = 2.0
-
-
-@pytest.fixture(scope="module")
-def private_node(installation: Installation) -> Iterator[Node]:
-    """One node for this file: it goes on when a test ends."""
-    with Node.start(installation) as started:
-        yield started
 
 
 def counted(latency: dict[str, Any] | None) -> int:

@@ -10,7 +10,6 @@ import pytest
 
 from rabbitproof.address import parse
 from rabbitproof.amqp.dial import Dialer
-from rabbitproof.broker.node import Node
 from rabbitproof.errors import GivenUp
 from rabbitproof.model import Advanced, Disconnected, Note
 from support import consumer, drive, producer
@@ -18,14 +17,14 @@ from support import consumer, drive, producer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rabbitproof.broker.install import Installation
+    from conftest import Vhost
+    from rabbitproof.broker.node import Node
 
 
-@pytest.fixture(scope="module")
-def two(installation: Installation) -> Iterator[tuple[Node, Node]]:
-    """Two brokers, each of its own; both run again when a test ends."""
-    with Node.start(installation) as first, Node.start(installation) as second:
-        yield first, second
+@pytest.fixture
+def two(private_node: Node, vhost: Vhost) -> tuple[Node, Vhost]:
+    """Two brokers, each of its own; the first may be broken."""
+    return private_node, vhost
 
 
 @contextlib.contextmanager
@@ -37,7 +36,7 @@ def paused(node: Node) -> Iterator[None]:
         node.resume()
 
 
-def test_a_paused_broker_ends_in_doubt_and_not_in_a_hang(two: tuple[Node, Node]) -> None:
+def test_a_paused_broker_ends_in_doubt_and_not_in_a_hang(two: tuple[Node, Vhost]) -> None:
     """It confirms nothing: dropped, tried again to the limit, and each message has an outcome."""
     node = two[0]
     sending = producer(
@@ -62,7 +61,7 @@ def test_a_paused_broker_ends_in_doubt_and_not_in_a_hang(two: tuple[Node, Node])
     assert "answered no publish" in notes[0]
 
 
-def test_a_producer_goes_on_with_the_other_broker(two: tuple[Node, Node]) -> None:
+def test_a_producer_goes_on_with_the_other_broker(two: tuple[Node, Vhost]) -> None:
     """The first is paused: within seconds the second has what was in doubt, and the rest."""
     first, second = two
     addresses = parse(f"{first.url},{second.url}")
@@ -83,7 +82,7 @@ def test_a_producer_goes_on_with_the_other_broker(two: tuple[Node, Node]) -> Non
     assert max(waits) < 2
 
 
-def test_a_consumer_notices_a_paused_broker_by_its_heartbeat(two: tuple[Node, Node]) -> None:
+def test_a_consumer_notices_a_paused_broker_by_its_heartbeat(two: tuple[Node, Vhost]) -> None:
     """After two seconds of silence it goes to the other broker and consumes there."""
     first, second = two
     addresses = parse(f"{first.url},{second.url}")
