@@ -262,6 +262,11 @@ def is_release(asked: str) -> bool:
 
 def _in_folder(asked: str, named: str) -> Installation:
     found = at(Path(asked).absolute())
+    if found is None and is_home(Path(asked)):
+        raise InstallError(
+            f"{named} {safe(asked, 200)} holds a RabbitMQ, and there is no Erlang to run it with;"
+            " put an `erl` that fits it on PATH, or name Erlang's folder with ERLANG_HOME."
+        )
     if found is None:
         what = "is no folder with a RabbitMQ server" if Path(asked).is_dir() else "is no release"
         raise UsageError(

@@ -227,6 +227,11 @@ def test_a_folder_can_be_named(
     home = put(tmp_path / "archive", "4.2.1")
     monkeypatch.setenv("ERLANG_HOME", str(tmp_path / "archive/usr/lib/erlang"))
     assert world.meant(str(home)) == ("4.2.1", "installed")
+    with monkeypatch.context() as bare:
+        bare.setattr(install, "_erlang_roots", lambda _: [])
+        bare.setenv("PATH", "")
+        with pytest.raises(InstallError, match="no Erlang to run it with"):
+            world.meant(str(home))
     monkeypatch.chdir(home.parent)
     assert releases.provide(f"./{home.name}", world.notes.append).home == home
 
