@@ -52,6 +52,7 @@ from rabbitproof.work.link import (
 )
 from rabbitproof.work.recorder import Recorder
 from rabbitproof.work.retry import Retry
+from rabbitproof.work.unnamed import Unnamed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
@@ -123,8 +124,6 @@ class _Unanswered:
 
     last_tag: int = 0
     count: int = 0
-    unnamed: int = 0
-    """How many of them have no identity."""
 
 
 @dataclass(slots=True)
@@ -158,8 +157,7 @@ class Consumer:
     """When the last acknowledgement went out."""
     _before: int = 0
     """Deliveries on the connections before this one."""
-    _unnamed_again: int = 0
-    """Messages without an identity that have to come again: a connection ended before an answer."""
+    _unnamed: Unnamed = field(default_factory=Unnamed)
     _ended: bool = False
     """All is done, and the queue is counted."""
     _arrivals: Arrivals = field(init=False)
@@ -313,7 +311,7 @@ class Consumer:
         first = retry.since is None
         # No more than the prefetch was ever unanswered; how much of it was, only the broker knows.
         retry.lost(now, min(self._deliveries - self._before, self.task.prefetch))
-        self._unnamed_again += self._pending.unnamed
+        self._unnamed.lost(self.task.prefetch)
         tries = retry.tries
 
         def prepare(connection: Connection) -> Iterator[Progress]:
@@ -549,7 +547,7 @@ class Consumer:
         self, message_id: bytes, *, intact: bool, redelivered: bool, sent: tuple[int, bytes]
     ) -> int:
         identity = identify(message_id)
-        if identity is None and self._came_before(redelivered=redelivered):
+        if identity is None and self._unnamed.came_before(redelivered=redelivered):
             return 0
         new = self.receipts.note(identity, intact=intact, redelivered=redelivered)
         if identity is not None and intact and new and not redelivered:
@@ -576,23 +574,13 @@ class Consumer:
                 sent=(when if isinstance(when, int) else 0, str(host).encode("utf-8", "replace")),
             )
         else:
-            if not self._came_before(redelivered=delivery.redelivered):
+            if not self._unnamed.came_before(redelivered=delivery.redelivered):
                 self.receipts.add_foreign()
                 self._consumed += 1
         self._deliveries += 1
         self._pending.last_tag = delivery.delivery_tag
         self._pending.count += 1
         yield from self._show(before, known, delivery)
-
-    def _came_before(self, *, redelivered: bool) -> bool:
-        """Say of a message without an identity whether it is one that has to come again.
-
-        Nothing tells it from others; but how many of them were left unanswered is known.
-        """
-        self._pending.unnamed += 1
-        again = redelivered and self._unnamed_again > 0
-        self._unnamed_again -= again
-        return again
 
     def _answer(self) -> None:
         """Acknowledge all that was recorded, once it will outlive this process."""
@@ -608,6 +596,7 @@ class Consumer:
                 commands.Basic.Nack(tag, multiple=True, requeue=self.task.answer == "requeue"),
             )
         self._pending = _Unanswered()
+        self._unnamed.answered()
         self._acked = time.monotonic()
 
     def _show(self, before: int, known: int, what: Batch | Delivery) -> Iterator[Progress]:

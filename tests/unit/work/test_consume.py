@@ -116,16 +116,22 @@ def drive(reading: consume.Consumer) -> list[Any]:
     return list(reading.run())
 
 
-def test_what_comes_again_is_counted_once_and_no_progress(clock: Clock) -> None:
-    """Without an identity as well: how many were left unanswered is known."""
-    reading, asked = consumer(clock, poisoned, give_up_s=6.0, expect=4)
+@pytest.mark.parametrize("answered", [False, True])
+def test_what_comes_again_is_counted_once_and_no_progress(clock: Clock, answered: bool) -> None:
+    """Without an identity as well; and also where answers are lost with each connection."""
+
+    def scripts(number: int) -> list[Any]:
+        script = poisoned(number)
+        return [*script[:3], 0.0, UNREADABLE] if answered else script
+
+    reading, asked = consumer(clock, scripts, give_up_s=6.0, expect=4)
     with pytest.raises(GivenUp, match=r"no progress for 6 s, in \d tries .* It can't be read"):
         drive(reading)
     assert 8 <= len(asked) <= 10
     assert asked[-1] - asked[0] == pytest.approx(6.0, abs=0.1)
     end = reading.summary()
     assert (end.consumed, end.foreign) == (3, 3)
-    assert reading.unanswered == 3
+    assert reading.unanswered == (0 if answered else 3)
 
 
 def test_another_message_beside_those_that_come_again_is_one(clock: Clock) -> None:
@@ -139,6 +145,15 @@ def test_another_message_beside_those_that_come_again_is_one(clock: Clock) -> No
     drive(reading)
     assert len(asked) == 4
     assert reading.summary().foreign == 4
+
+
+def test_what_the_broker_heard_of_does_not_come_again(clock: Clock) -> None:
+    """A new message shows it; one that is flagged after that was somebody else's."""
+    first = [foreign(1), foreign(2), foreign(3), 0.0, UNREADABLE]
+    second = [foreign(1), foreign(2, redelivered=True)]
+    reading, _ = consumer(clock, lambda number: second if number else first, idle_timeout=3.0)
+    drive(reading)
+    assert reading.summary().foreign == 5
 
 
 def test_it_is_idle_although_the_same_comes_again(clock: Clock) -> None:
