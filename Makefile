@@ -73,8 +73,8 @@ releases: $(VENV)/.dev  ## the described lines, selftest and prove --all on Rabb
 pictures: $(VENV)/.dev  ## record the pictures of the README from the real program
 	@$(BIN)/python docs/pictures/record.py
 
-table: $(VENV)/.dev  ## run prove --all and record its table in the README (some minutes)
-	@$(BIN)/python docs/record_table.py
+table: $(VENV)/.dev  ## run prove --all and record its table in the README (some minutes; TABLE="--rabbitmq all": each release)
+	@$(BIN)/python docs/record_table.py $(TABLE)
 
 lock:  ## pin every version anew, from the ranges in pyproject.toml (needs uv)
 	@command -v $(UV) >/dev/null || { echo "make lock needs uv; install it: https://docs.astral.sh/uv" >&2; exit 2; }

@@ -94,6 +94,23 @@ def take(url: str) -> bytes | None:
     return body
 
 
+def poisoned(url: str, queue: str = "dead", before: int = 10) -> None:
+    """Fill a queue: one message has a header that is too large for a frame, as dead-lettered."""
+    with witness(url) as channel:
+        channel.exchange_declare("dlx", "fanout")
+        channel.queue_declare(queue, durable=True)
+        channel.queue_bind(queue, "dlx", "")
+        channel.queue_declare("orders", durable=True, arguments={"x-dead-letter-exchange": "dlx"})
+        channel.confirm_delivery()
+        large = pika.BasicProperties(headers={"h": "x" * 130_900})
+        for number in range(before + 5):
+            properties = large if number == before else pika.BasicProperties()
+            channel.basic_publish("", "orders", b"%d" % number, properties)
+        for _ in range(before + 5):
+            channel.basic_reject(channel.basic_get("orders")[0].delivery_tag, requeue=False)
+    eventually(lambda: ready(url, queue) == before + 5, "all are dead letters")
+
+
 def eventually(condition: Callable[[], Any], what: str, seconds: float = 20.0) -> Any:
     """Return what ``condition`` returns once it is true; fail with ``what`` if not in time."""
     deadline = time.monotonic() + seconds

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Set
 
 QueueType = Literal["classic", "quorum", "stream"]
 
@@ -391,15 +391,42 @@ class Suite:
     """When it began, ISO 8601 with the offset from UTC."""
     command: str = ""
     """What to type to repeat it; no password in it."""
+    broken: str | None = None
+    """Why none was carried out: there is no broker for them. A whole sentence."""
 
     @property
     def decision(self) -> Decision:
         """FAIL if one failed, PASS if all that were carried out passed, and there were some."""
-        found = {entry.decision for entry in self.entries} - {None}
-        if Decision.FAIL in found:
-            return Decision.FAIL
-        done = found == {Decision.PASS} and not self.interrupted
-        return Decision.PASS if done else Decision.UNKNOWN
+        found = {entry.decision for entry in self.entries}
+        return _all_together(found, interrupted=self.interrupted)
+
+
+@dataclass(frozen=True, slots=True)
+class Releases:
+    """The same scenarios on several releases of RabbitMQ, one after the other."""
+
+    suites: dict[str, Suite]
+    """By version, such as ``4.3.6``; two or more."""
+    seconds: float
+    seed: int | None = None
+    """As in ``Suite``, and so are those below."""
+    interrupted: bool = False
+    environment: dict[str, Any] = field(default_factory=dict)
+    started: str = ""
+    command: str = ""
+
+    @property
+    def decision(self) -> Decision:
+        """FAIL if a release failed, PASS if all of them passed."""
+        found = {suite.decision for suite in self.suites.values()}
+        return _all_together(found, interrupted=self.interrupted)
+
+
+def _all_together(found: Set[Decision | None], *, interrupted: bool) -> Decision:
+    if Decision.FAIL in found:
+        return Decision.FAIL
+    done = found - {None} == {Decision.PASS} and not interrupted
+    return Decision.PASS if done else Decision.UNKNOWN
 
 
 # --- bench ------------------------------------------------------------------------------------

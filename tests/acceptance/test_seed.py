@@ -151,6 +151,7 @@ def test_the_stress_test(shell: Any, vhost: Any, count: int) -> None:
     assert f"[Worker-1M] done. consumed={count}," in got.stdout
     assert len(re.findall(rf"consumed \d+/{count} \(last", got.stderr)) == 20
     assert ready(vhost.url, "work.queue.1m") == 0
+    assert "[OK] Deleted: audit.queue.1m" in cleanup(shell, "audit.queue.1m", typed="y\n")
 
 
 def test_no_options_at_all(shell: Any, vhost: Any) -> None:
@@ -301,6 +302,8 @@ def test_rabbitmqctl_lines_do_what_they_say(mine: Any) -> None:
     assert {("work.queue", "10", "0", "10"), ("audit.queue", "10", "0", "10")} <= {
         tuple(row) for row in ctl(f"list_queues {COLUMNS}")
     }
+    memory = ctl("list_queues name messages messages_ram message_bytes_ram")
+    assert ["work.queue", "10"] in [row[:2] for row in memory]
     assert ["direct.exchange", "direct"] in ctl("list_exchanges")
     bindings = ctl("list_bindings")
     for name in ("work.queue", "audit.queue"):

@@ -17,6 +17,7 @@ from rabbitproof.work import audit, export
 from rabbitproof.work import topology as wiring
 from rabbitproof.work.hold import Held, offset_of
 from rabbitproof.work.resend import Copy, Sender
+from rabbitproof.work.retry import Retry
 from support import connector, drive, eventually, producer, ready, topology, witness
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def typed_message(url: str, exchange: str, key: str) -> None:
         "x": {"x": "/wA="}, "S": "text", "not UTF-8": {"S": "/w=="}, "A": {"A": [{"b": 1}]},
     }  # fmt: skip
     with connector(url)() as connection:
-        sender = Sender(connection)
+        sender = Sender(connection, Retry())
         properties = content.encode({"headers": headers})
         sender.send(1, Copy(exchange.encode(), key.encode(), properties, b"typed"))
         (result,) = sender.settle(10)

@@ -7,12 +7,14 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from rabbitproof.broker import install, standing, watchdog
+from rabbitproof.broker import install, readiness, standing, watchdog
 from rabbitproof.broker.layout import State
+from rabbitproof.broker.management import Management
 from rabbitproof.cli.broker import app
 from rabbitproof.cli.exits import Exit, run
 from support import lend
@@ -104,14 +106,91 @@ def test_fresh_discards_what_was_kept(cache: Path, capfd: pytest.CaptureFixture[
     assert "deleted" in capfd.readouterr().out
 
 
-def test_a_node_that_was_killed_is_down_and_starts_again(cache: Path) -> None:
+def test_a_node_is_killed_started_again_paused_and_resumed(
+    cache: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def said(expected: Exit, *arguments: str) -> str:
+        """What a command says, in one line, and nothing beside it."""
+        capfd.readouterr()
+        assert broker(*arguments) == expected
+        out, err = capfd.readouterr()
+        assert (out == "") == (expected != Exit.DONE)
+        (line,) = (out or err).splitlines()
+        return line
+
+    for command in ("kill", "pause", "resume", "restart"):
+        assert said(Exit.UNREACHABLE, command).endswith("start it with `rabbitproof broker up`.")
     assert up() == Exit.DONE
     (node,) = standing.current()
-    node.kill()
+    with Management(node.management_url, "guest", "guest") as api:
+        api.create_vhost("kept")
+    node.settle()
+    pid = node.pid
+
+    killed = said(Exit.DONE, "kill")
+    assert killed.startswith(f"RabbitMQ was killed (pid {pid}, port {node.port}); ")
+    assert node.pid is None
     assert broker("status") == Exit.UNREACHABLE
-    assert watchdog.marked(node.mark) != []  # its epmd
+    for command in ("kill", "pause", "resume"):
+        assert said(Exit.UNREACHABLE, command).endswith("with `rabbitproof broker restart`.")
+    with socket.create_server(("127.0.0.1", node.port)):
+        assert f"Port {node.port} is taken" in said(Exit.UNREACHABLE, "restart")
+    started = said(Exit.DONE, "restart")
+    (again,) = standing.current()
+    assert started.startswith(f"RabbitMQ was started again (pid {again.pid}, port {node.port}); ")
+    assert (again.pid != pid, again.url, again.management_url) == (
+        *(True, node.url, node.management_url),
+    )
+    with Management(again.management_url, "guest", "guest") as api:
+        assert "kept" in api.vhosts()
+
+    assert "is not paused; `rabbitproof broker pause`" in said(Exit.UNREACHABLE, "resume")
+    assert "no node 2; `rabbitproof broker status`" in said(
+        Exit.UNREACHABLE, "pause", "--node", "2"
+    )
+    with monkeypatch.context() as windows:
+        windows.delattr("signal.SIGSTOP")
+        assert "cannot be paused on Windows; kill" in said(Exit.UNREACHABLE, "pause")
+    assert said(Exit.DONE, "pause").startswith(f"RabbitMQ is paused (pid {again.pid}, port ")
+    assert readiness.amqp_version(again.port, unnamed="?") is None
+    assert "is paused already; `rabbitproof broker resume`" in said(Exit.UNREACHABLE, "pause")
+    assert "is paused; `rabbitproof broker resume`" in said(Exit.UNREACHABLE, "ctl", "status")
+    assert broker("status") == Exit.UNREACHABLE
+    shown = capfd.readouterr().out
+    assert f"is paused (pid {again.pid}); `rabbitproof broker resume`" in shown
+    assert " is up" not in shown
+    assert said(Exit.DONE, "resume", "--node", "1").startswith("node 1 goes on (pid ")
+    assert readiness.amqp_version(again.port, unnamed="?") is not None
+    assert broker("status") == Exit.DONE
+    assert said(Exit.DONE, "pause")
+    assert broker("down", "--delete") == Exit.DONE
+    assert watchdog.marked(again.mark) == []
+    assert not (cache / "broker").exists()
+
+
+@pytest.mark.slow  # RabbitMQ takes 6 s to end in good order
+def test_a_node_that_runs_is_restarted_and_one_that_is_paused_is_put_down(cache: Path) -> None:
     assert up() == Exit.DONE
-    assert watchdog.marked(node.mark) == []
+    (node,) = standing.current()
+    before = node.pid
+    assert broker("restart") == Exit.DONE
+    (again,) = standing.current()
+    assert (again.pid != before, again.url) == (True, node.url)
+    assert "SIGTERM received - shutting down" in "".join(standing.log_tail(999))  # in good order
+    assert broker("pause") == Exit.DONE
+    began = time.monotonic()
+    assert broker("down") == Exit.DONE
+    assert time.monotonic() - began < 30
+    assert watchdog.marked(again.mark) == []
+    assert broker("kill") == Exit.UNREACHABLE
+    assert broker("restart") == Exit.DONE  # where it was, after all
+    assert [one.url for one in standing.current()] == [node.url]
+    assert broker("kill") == Exit.DONE
+    assert up() == Exit.DONE  # which may take any port, and takes the one that clients know
+    assert [one.url for one in standing.current()] == [node.url]
+    assert broker("kill") == Exit.DONE
+    assert up("--fresh") == Exit.DONE
+    assert [one.url for one in standing.current()] != [node.url]
     assert broker("down", "--delete") == Exit.DONE
     assert not (cache / "broker").exists()
 
@@ -130,13 +209,30 @@ def test_a_cluster_is_up_until_it_is_put_down(
     assert broker("logs", "--node", "3") == Exit.DONE
     assert broker("logs", "--node", "4") == Exit.UNREACHABLE
 
-    standing.current()[0].kill()
-    capfd.readouterr()
+    for command in ("kill", "pause", "resume"):
+        assert broker(command) == Exit.USAGE
+        assert "say which one, --node 1 to --node 3." in capfd.readouterr().err
+    assert broker("kill", "--node", "1") == Exit.DONE
+    assert "`rabbitproof broker restart --node 1`" in capfd.readouterr().out
     assert broker("status") == Exit.UNREACHABLE
     assert "node 1: down" in capfd.readouterr().out
     assert broker("ctl", "-q", "list_vhosts") == Exit.DONE  # on node 2
     assert up() == Exit.DONE
     assert broker("status") == Exit.DONE
+
+    places = [node.url for node in standing.known()]
+    assert broker("kill", "--node", "3") == Exit.DONE
+    assert broker("restart", "--node", "3") == Exit.DONE
+    assert broker("status") == Exit.DONE
+    before = {node.pid for node in standing.current()}
+    for number in ("2", "1", "3"):
+        assert broker("kill", "--node", number) == Exit.DONE
+    assert broker("restart") == Exit.DONE  # all of them
+    assert [node.url for node in standing.current()] == places
+    assert before.isdisjoint(node.pid for node in standing.current())
+    capfd.readouterr()
+    assert broker("ctl", "-q", "list_vhosts") == Exit.DONE
+    assert "kept" in capfd.readouterr().out.split()
 
     marks = [node.mark for node in standing.known()]
     assert broker("down") == Exit.DONE

@@ -1,7 +1,11 @@
-"""Several scenarios on one private node: what goes wrong with one never reaches the next."""
+"""Several scenarios on one private node: what goes wrong with one never reaches the next.
+
+And several releases one after the other: what goes wrong with one never reaches the next either.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
@@ -10,12 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from rabbitproof.broker import releases
+from rabbitproof.cli.exits import Exit
+from rabbitproof.cli.releases import Every
 from rabbitproof.errors import NodeFailed
 from rabbitproof.model import Decision
 from rabbitproof.trial import dice, place, scenario, suite
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
+    from pathlib import Path
 
 
 def finish(work: Generator[Any, None, Any]) -> Any:
@@ -88,3 +96,52 @@ def test_a_deadline_grows_with_the_work() -> None:
     assert 180 < suite.deadline_s(short) < suite.deadline_s(long) < 720
     slow = scenario.adapted(short, seconds=600)
     assert suite.deadline_s(slow) > 1200
+
+
+@pytest.fixture
+def several(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """A cache with two releases of this machine's, and one that does not start; their versions."""
+    known = {releases.series(one.version): one for one in releases.cached()}
+    if len(known) < 2:
+        pytest.skip("needs two releases in the cache: `rabbitproof broker versions --fetch 4.0`")
+    newest, *_, oldest = known.values()
+    folder = tmp_path / "cache/releases"
+    folder.mkdir(parents=True)
+    for one in (newest, oldest):
+        (folder / one.version).symlink_to(releases.tree(one))
+    stillborn = folder / "3.99.0"
+    home = stillborn / "usr/lib/rabbitmq/lib/rabbitmq_server-3.99.0"
+    programs = ("sbin/rabbitmq-env", "sbin/rabbitmq-server", "../../../erlang/bin/erl")
+    for program in (home / name for name in programs):
+        program.parent.mkdir(parents=True, exist_ok=True)
+        program.write_text("#!/bin/sh\nexit 1\n")
+        program.chmod(0o755)
+    (home / "plugins").mkdir()
+    monkeypatch.setenv("RABBITPROOF_CACHE", str(folder.parent))
+    monkeypatch.setattr(releases, "find", lambda: None)
+    return [newest.version, oldest.version]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="a release is fetched with apt")
+def test_all_releases_one_after_the_other(
+    several: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each on a broker of its own release; one that does not start is UNKNOWN, and only that."""
+    chosen = [scenario.adapted(scenario.find("offline"), count=500)]
+    report = tmp_path / "report"
+    every = Every("rabbitproof prove --all --rabbitmq all", None, report, as_json=True)
+    assert every.run(chosen) is Exit.UNKNOWN
+    told = json.loads(capsys.readouterr().out)
+    assert set(told["releases"]) == {*several, "3.99.0"}
+    broken = told["releases"].pop("3.99.0")
+    assert broken["verdict"] == "UNKNOWN"
+    assert "ended while it started" in broken["broken"]
+    for version, found in told["releases"].items():
+        (one,) = found["scenarios"]
+        assert (one["verdict"], one["result"]["confirmed"]) == ("PASS", 500)
+        assert one["result"]["environment"]["rabbitmq"] == version
+        assert found["environment"]["rabbitmq"] == version
+        page = (report / version / "offline/report.html").read_text("utf-8")
+        assert f"rabbitproof prove offline --rabbitmq {version}" in page
+    assert told["differences"] == []

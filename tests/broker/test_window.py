@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,11 +16,13 @@ from rabbitproof.work.consume import Task
 from rabbitproof.work.inbox import Messages
 from rabbitproof.work.recorder import LedgerRecorder
 from rabbitproof.work.window import Receiver
-from support import connector, drive, eventually, producer, ready, topology, witness
+from support import connector, drive, eventually, poisoned, producer, ready, topology, witness
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from rabbitproof.amqp.connection import Connection
 
 
 @contextmanager
@@ -121,6 +124,24 @@ def test_a_ledger_is_kept_and_ends_with_the_brokers_count(vhost: Any, tmp_path: 
     assert record.receipts.unique == 40
     assert record.ended
     assert record.counts == {"work.queue": 40}
+
+
+def test_what_can_not_be_read_is_asked_for_less_and_less_often(vhost: Any) -> None:
+    """The same messages come on each connection, so none of them is progress."""
+    poisoned(vhost.url, "work.queue")
+    asked: list[float] = []
+    with receiving(vhost.url) as receiver:
+        connect = receiver._connect
+
+        def counted() -> Connection:
+            asked.append(time.monotonic())
+            return connect()
+
+        receiver._connect = counted
+        eventually(lambda: len(asked) >= 6, "it tries again and again")
+    gaps = [later - earlier for earlier, later in pairwise(asked)]
+    assert min(gaps) > 0.099
+    assert gaps[4] > 0.6
 
 
 @pytest.mark.slow

@@ -41,7 +41,6 @@ ROOT = Path(__file__).resolve().parents[2]
 CACHE = Path(os.environ.get("BARE") or "/var/cache/rabbitproof-bare")
 RELEASE = "bookworm"
 PACKAGES = "python3,python3-venv,git,make,ca-certificates,procps"
-MIRROR = "http://deb.debian.org/debian"
 BUNDLE = "etc/ssl/certs/ca-certificates.crt"
 NETWORK = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
            "PIP_INDEX_URL", "PIP_DEFAULT_TIMEOUT")  # fmt: skip
@@ -83,7 +82,7 @@ def system() -> Path:
         print(f"making a bare Debian ({RELEASE}) in {made}, once", flush=True)
         with (CACHE / "system.log").open("wb") as log:
             # In namespaces of its own: what it mounts and starts ends with it.
-            words = ["--variant=minbase", f"--include={PACKAGES}", RELEASE, str(part), mirror()]
+            words = ["--variant=minbase", f"--include={PACKAGES}", RELEASE, str(part), *mirror()]
             code = alone(["debootstrap", *words], log.fileno())
         if code != 0:
             raise Impossible(f"debootstrap failed; see {CACHE}/system.log.")
@@ -100,14 +99,14 @@ def install() -> None:
         subprocess.run(["apt-get", *words], stdout=subprocess.DEVNULL, check=True)
 
 
-def mirror() -> str:
-    """Return where this machine has Debian from, if it is a Debian."""
+def mirror() -> list[str]:
+    """Return where this machine has Debian from, if it is a Debian; else debootstrap knows."""
     for path in ("debian.sources", "../sources.list"):
         with contextlib.suppress(OSError):
             text = Path("/etc/apt/sources.list.d", path).read_text("utf-8")
             if found := re.search(r"^(?:URIs:|deb)\s+(\S+/debian/?)(?:\s|$)", text, re.MULTILINE):
-                return found[1]
-    return MIRROR
+                return [found[1]]
+    return []
 
 
 def alone(command: list[str], log: int | None = None) -> int:

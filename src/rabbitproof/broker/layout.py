@@ -290,7 +290,8 @@ class Layout:
                 "ssl_options.fail_if_no_peer_cert": "false",
             }
         if version_key(self.installation.version) >= (3, 13):
-            # The queues that this program makes unless told otherwise; 4.3 refuses them by default.
+            # The queues that this program makes unless told otherwise. 4.3.6 permits them by
+            # default; RabbitMQ says that a release will come which does not.
             lines["deprecated_features.permit.transient_nonexcl_queues"] = "true"
         lines |= self._cluster_configuration()
         lines |= settings

@@ -6,6 +6,7 @@ Refuses to hold: how apt fetches (``apt.py``) and where RabbitMQ is when it is i
 
 Rules
 -----
+- ``all`` is no release but several, and only who asks for ``every`` understands it.
 - Asked for: ``--rabbitmq``, else ``RABBITPROOF_RABBITMQ``. Else the newest in the cache, else,
   once, the newest that can be fetched here, else what is installed.
 - No network is touched when the cache has what is meant, and nothing in it is replaced: a newer
@@ -20,6 +21,7 @@ import os
 import re
 import shutil
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -41,10 +43,12 @@ from rabbitproof.errors import InstallError, UsageError
 from rabbitproof.text import safe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 VARIABLE: Final = "RABBITPROOF_RABBITMQ"
 INSTALLED: Final = "installed"
+ALL: Final = "all"
+"""One release after the other; see ``every``."""
 
 _DEADLINE_S: Final = 600.0
 """For another command that is fetching."""
@@ -106,6 +110,44 @@ def here() -> list[Installation]:
     return [*cached(), *([found] if found else [])]
 
 
+def every(note: Callable[[str], None]) -> list[str]:
+    """Return the versions that ``all`` means, the newest first, always two at least.
+
+    The newest patch of each release that is here; where that is one release at most, also of each
+    that a suite offers, and ``provide`` fetches those. ``note`` gets a line about what takes long.
+    Raise InstallError where there is nothing to compare.
+    """
+    found: dict[str, str] = {}
+    failures: list[str] = []
+
+    def add(version: str) -> None:
+        if version_key(version) >= _OLDEST:
+            found.setdefault(series(version), version)
+
+    for version in sorted((one.version for one in here()), key=version_key, reverse=True):
+        add(version)
+    if len(found) < 2 and apt.usable():
+        note("asking Debian's suites which releases of RabbitMQ they have")
+        with _workplace() as work:
+            apt.check_room(work.parent, apt.LISTS)
+            for offer in apt.offers(work):
+                if isinstance(offer, InstallError):
+                    failures.append(str(offer))
+                elif offer.version is not None:
+                    add(offer.version)
+    if not found:
+        _nothing()
+    if len(found) < 2:
+        raise InstallError(
+            f"RabbitMQ {next(iter(found.values()))} is the only release that can be had here, and"
+            f" `{ALL}` compares several. {' '.join([*failures[:1], ''])}Leave out --rabbitmq {ALL}"
+            " to use that one."
+        )
+    for failure in failures:
+        note(f"{failure} What it offers is not tried.")
+    return sorted(found.values(), key=version_key, reverse=True)
+
+
 def tree(installation: Installation) -> Path:
     """Return the folder in the cache that holds a fetched release and nothing else."""
     return installation.home.parents[4]
@@ -130,30 +172,11 @@ def fetch(asked: str | None, note: Callable[[str], None], *, refresh: bool = Fal
     """
     if not apt.usable():
         _nothing(asked)
-    folder = _folder()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with lock.held(folder / "fetch.lock", deadline_s=_DEADLINE_S):
-            if not refresh and (known := _without_fetching(asked)) is not None:
-                return known
-            for stale in folder.glob("*.part"):
-                shutil.rmtree(stale, ignore_errors=True)  # of a fetch that was killed
-            apt.check_room(folder, apt.LISTS)
-            work = Path(tempfile.mkdtemp(".part", dir=folder))
-            try:
-                return _fetch(work, asked, note)
-            finally:
-                shutil.rmtree(work, ignore_errors=True)
-    except TimeoutError:
-        raise InstallError(
-            f"Another process has been fetching into {folder} for {_DEADLINE_S:g} s; end it or"
-            " name another folder with RABBITPROOF_CACHE."
-        ) from None
-    except OSError as error:
-        raise InstallError(
-            f"RabbitMQ could not be kept in {folder} ({error.strerror or error});"
-            " make room there or name another folder with RABBITPROOF_CACHE."
-        ) from error
+    with _workplace() as work:
+        if not refresh and (known := _without_fetching(asked)) is not None:
+            return known
+        apt.check_room(work.parent, apt.LISTS)
+        return _fetch(work, asked, note)
 
 
 def remove(asked: str) -> list[str]:
@@ -187,12 +210,46 @@ def user_of(installation: Installation) -> int | None:
     return None
 
 
+@contextmanager
+def _workplace() -> Iterator[Path]:
+    """Give a new folder beside the releases, gone afterwards, while no other command fetches.
+
+    Raise InstallError where that can't be, or what is done there fails for the disk.
+    """
+    folder = _folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with lock.held(folder / "fetch.lock", deadline_s=_DEADLINE_S):
+            for stale in folder.glob("*.part"):
+                shutil.rmtree(stale, ignore_errors=True)  # of a fetch that was killed
+            work = Path(tempfile.mkdtemp(".part", dir=folder))
+            try:
+                yield work
+            finally:
+                shutil.rmtree(work, ignore_errors=True)
+    except TimeoutError:
+        raise InstallError(
+            f"Another process has been fetching into {folder} for {_DEADLINE_S:g} s; end it or"
+            " name another folder with RABBITPROOF_CACHE."
+        ) from None
+    except OSError as error:
+        raise InstallError(
+            f"RabbitMQ could not be kept in {folder} ({error.strerror or error});"
+            " make room there or name another folder with RABBITPROOF_CACHE."
+        ) from error
+
+
 def _without_fetching(asked: str | None, named: str = "--rabbitmq") -> Installation | None:
     """Return what is meant, if it can be started as it is; ``named`` is what named it."""
     if asked is None:
         return next(iter(cached()), None)
     if asked == INSTALLED:
         return find() or _nothing(asked)
+    if asked == ALL:
+        raise UsageError(
+            f"{named} {ALL} is for `rabbitproof prove --all`, which tries one release after the"
+            " other; say one release here, such as 4.3."
+        )
     if not is_release(asked):
         return _in_folder(asked, named)
     return next((one for one in here() if matches(one.version, asked)), None)
@@ -205,6 +262,11 @@ def is_release(asked: str) -> bool:
 
 def _in_folder(asked: str, named: str) -> Installation:
     found = at(Path(asked).absolute())
+    if found is None and is_home(Path(asked)):
+        raise InstallError(
+            f"{named} {safe(asked, 200)} holds a RabbitMQ, and there is no Erlang to run it with;"
+            " put an `erl` that fits it on PATH, or name Erlang's folder with ERLANG_HOME."
+        )
     if found is None:
         what = "is no folder with a RabbitMQ server" if Path(asked).is_dir() else "is no release"
         raise UsageError(

@@ -1,6 +1,6 @@
 """The private node, or cluster, that outlives its command (``rabbitproof broker up``).
 
-Holds: where it is kept, starting it unless it is up, ending it.
+Holds: where it is kept, starting it unless it is up, breaking it by hand, ending it.
 Refuses to hold: how a node works (``node.py``) and what people are told (``cli/broker.py``).
 
 Rules
@@ -66,7 +66,7 @@ def up(
 ) -> tuple[list[Node], bool]:
     """Return all nodes and whether any had to be started; ``fresh`` discards earlier data.
 
-    What is up already is left alone; of a cluster, nodes that are down are started again. Raise
+    What is up already is left alone, and what was killed is started again as it was. Raise
     UsageError where something else than what is up, or than the kept data are of, was asked for.
     Without ``nodes``: as many as the last time, or one. Without ports: RabbitMQ's own, and any free
     one for management beside another AMQP port. ``rabbitmq``: see ``releases.provide``; without it
@@ -75,13 +75,19 @@ def up(
     with _alone():
         found = _seen()
         running = [node for node in found if node.pid is not None]
-        if running:
-            _check_is_up(found, amqp_port, management_port, nodes, rabbitmq)
+        differs = _differing(found, amqp_port, management_port, nodes, rabbitmq) if found else ""
+        if running and differs:
+            many = f" with {len(found)} nodes" if len(found) > 1 else ""
+            raise UsageError(
+                f"RabbitMQ {found[0].release} is up{many} on port {found[0].port} already, so"
+                f" {safe(differs, 200)} can't be had; type `rabbitproof broker down`, then this"
+                " again."
+            )
+        if running or (not fresh and not differs and _crashed(found)):
             down = [node for node in found if node.pid is None]
-            for node in down:
-                note("starting again a node that is down")
-                node.start_again()
             if down:
+                note(f"starting again {len(down)} node{'s' * (len(down) > 1)} that went down")
+                Cluster(tuple(down)).start_again()
                 Cluster(tuple(found)).await_whole()
             return found, bool(down)
         _end_leftovers()
@@ -128,40 +134,31 @@ def up(
         return [node], True
 
 
-def _check_is_up(
+def _differing(
     found: list[Node],
     amqp_port: int | None,
     management_port: int | None,
     nodes: int | None,
     rabbitmq: str | None,
-) -> None:
-    """Raise UsageError where something was asked for that what is up is not."""
+) -> str:
+    """Return the options in which something was asked for that these nodes are not."""
     first = found[0]
-    version = first.release
     asked = {
         f"--nodes {nodes}": nodes is not None and nodes != len(found),
         f"--port {amqp_port}": amqp_port and amqp_port != first.port,
         f"--management-port {management_port}": management_port
         and first.management_url != f"http://{ports.LOOPBACK}:{management_port}",
-        f"--rabbitmq {rabbitmq}": rabbitmq is not None and not _is(version, first, rabbitmq),
+        f"--rabbitmq {rabbitmq}": rabbitmq is not None and not _is(first, rabbitmq),
     }
-    differs = [option for option, does in asked.items() if does]
-    if differs:
-        many = f" with {len(found)} nodes" if len(found) > 1 else ""
-        raise UsageError(
-            f"RabbitMQ {version} is up{many} on port {first.port} already, so"
-            f" {safe(' and '.join(differs), 200)} can't be had; type `rabbitproof broker down`,"
-            " then this again."
-        )
+    return " and ".join(option for option, does in asked.items() if does)
 
 
-def _is(version: str, node: Node, asked: str) -> bool:
+def _is(node: Node, asked: str) -> bool:
     """Tell whether a node is what ``--rabbitmq`` asks for."""
-    home = node.home
     if asked == releases.INSTALLED or not releases.is_release(asked):
         found = releases.provide(asked, lambda _: None)
-        return found.home == home
-    return releases.matches(version, asked)
+        return found.home == node.home
+    return releases.matches(node.release, asked)
 
 
 def _installation(
@@ -208,6 +205,89 @@ def down(*, delete: bool) -> bool:
         return bool(running)
 
 
+def kill(number: int | None = None) -> tuple[Node, int]:
+    """Kill a node with SIGKILL; its data stay. Return it and the pid that it had.
+
+    ``number``: which one of a cluster; the only one needs none.
+    """
+    with _alone():
+        node, pid = _up(number)
+        node.kill()
+        return node, pid
+
+
+def pause(number: int | None = None) -> tuple[Node, int]:
+    """Stop a node with SIGSTOP: connections stay open and nothing answers. Return as ``kill``."""
+    with _alone():
+        node, pid = _up(number)
+        if node.paused:
+            raise NodeFailed(
+                f"The node with pid {pid} is paused already; `rabbitproof broker resume` lets it "
+                "go on."
+            )
+        node.pause()
+        return node, pid
+
+
+def resume(number: int | None = None) -> tuple[Node, int]:
+    """Let a node go on that ``pause`` stopped. Return as ``kill``."""
+    with _alone():
+        node, pid = _up(number)
+        if not node.paused:
+            raise NodeFailed(
+                f"The node with pid {pid} is not paused; `rabbitproof broker pause` pauses it."
+            )
+        node.resume()
+        return node, pid
+
+
+def restart(number: int | None = None) -> list[Node]:
+    """End a node in good order, if it is up, and start it again with its ports and its data.
+
+    Without ``number``: all of them, at the same time. Return those that were started.
+    """
+    with _alone():
+        found = _seen()
+        several = number is None and len(found) > 1
+        chosen = found if several else [_chosen(found, number)]
+        cluster = Cluster(tuple(chosen))
+        cluster.shut_down()
+        for node in chosen:
+            if not ports.is_free(node.port):
+                raise NodeFailed(
+                    f"Port {node.port} is taken on this machine; stop what listens there, or start "
+                    "at another port with `rabbitproof broker up --port N`."
+                )
+        cluster.start_again()
+        if all(node.pid is not None and not node.paused for node in found):
+            Cluster(tuple(found)).await_whole()
+        return chosen
+
+
+def _up(number: int | None) -> tuple[Node, int]:
+    """Return the node of that number, which is up, and its pid."""
+    node = _chosen(_seen(), number)
+    if node.pid is None:
+        raise NodeFailed(
+            f"{'The private RabbitMQ' if number is None else f'Node {number}'} is not up; start it "
+            "again with `rabbitproof broker restart`."
+        )
+    return node, node.pid
+
+
+def _chosen(found: list[Node], number: int | None) -> Node:
+    """Return the node of that number, or the only one."""
+    if not found:
+        raise NodeFailed("No private RabbitMQ is up; start it with `rabbitproof broker up`.")
+    if number is None and len(found) > 1:
+        raise UsageError(
+            f"There are {len(found)} nodes; say which one, --node 1 to --node {len(found)}."
+        )
+    if not 1 <= (number or 1) <= len(found):
+        raise NodeFailed(f"There is no node {number}; `rabbitproof broker status` shows them.")
+    return found[(number or 1) - 1]
+
+
 def log_tail(n: int, number: int = 1) -> list[str]:
     """Return the last ``n`` lines of a node's log, also after it went down."""
     places = _places()
@@ -232,6 +312,11 @@ def _places() -> list[Path]:
     """Return where the nodes keep their data: one folder alone, or one for each of a cluster."""
     members = [folder() / f"node-{number}" for number in range(1, MOST_NODES + 1)]
     return [place for place in members if place.is_dir()] or [folder()]
+
+
+def _crashed(found: list[Node]) -> bool:
+    """Tell whether a node left something running, which one that was put down does not."""
+    return any(watchdog.marked(node.mark) for node in found)
 
 
 def _end_leftovers() -> None:

@@ -9,7 +9,7 @@ import datetime
 import json
 import re
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -167,6 +167,7 @@ def replay(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be sent, and where.")
     ] = False,
+    give_up_after: options.GiveUpAfter = options.GIVE_UP_AFTER,
     yes: Yes = False,
 ) -> Exit:
     """Send the messages of an export, or of a stream's range, again, each marked as replayed."""
@@ -175,6 +176,7 @@ def replay(
     from rabbitproof.work import export as exported
 
     task = _task(to_exchange, to_queue, speed, dry_run=dry_run)
+    task = replace(task, give_up_s=give_up_after)
     if file is not None:
         try:
             count: int | None = exported.check(file)

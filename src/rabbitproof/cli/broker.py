@@ -104,7 +104,7 @@ def down(
 
 @app.command()
 def status() -> Exit:
-    """Show whether the private RabbitMQ is up, and where; exit 3 when a node of it is not."""
+    """Show whether the private RabbitMQ is up, and where; exit 3 when a node is down or paused."""
     from rabbitproof.broker import standing  # psutil is slow to import
 
     found = standing.known()
@@ -113,7 +113,58 @@ def status() -> Exit:
         print(f"down{kept}")
         return Exit.UNREACHABLE
     _show(found)
-    return Exit.DONE if all(node.pid for node in found) else Exit.UNREACHABLE
+    well = all(node.pid and not node.paused for node in found)
+    return Exit.DONE if well else Exit.UNREACHABLE
+
+
+Which = Annotated[
+    int | None, typer.Option("--node", metavar="N", min=1, help="Which node of a cluster.")
+]
+
+
+@app.command()
+def kill(*, node: Which = None) -> Exit:
+    """Kill a node at once, as kill -9 does; its data stay, and `broker restart` brings it back."""
+    from rabbitproof.broker import standing  # psutil is slow to import
+
+    killed, pid = standing.kill(node)
+    _tell(killed, pid, node, "was killed", f"restart{_of(node)}` starts it again, with its data")
+    return Exit.DONE
+
+
+@app.command()
+def pause(*, node: Which = None) -> Exit:
+    """Stop a node with SIGSTOP: its connections stay open and nothing answers."""
+    from rabbitproof.broker import standing  # psutil is slow to import
+
+    paused, pid = standing.pause(node)
+    _tell(paused, pid, node, "is paused", f"resume{_of(node)}` lets it go on")
+    return Exit.DONE
+
+
+@app.command()
+def resume(*, node: Which = None) -> Exit:
+    """Let a node go on that `broker pause` stopped."""
+    from rabbitproof.broker import standing  # psutil is slow to import
+
+    resumed, pid = standing.resume(node)
+    _tell(resumed, pid, node, "goes on", f"pause{_of(node)}` stops it again")
+    return Exit.DONE
+
+
+@app.command()
+def restart(*, node: Which = None) -> Exit:
+    """End a node in good order, if it is up, and start it again: same ports, same data.
+
+    Without --node: all nodes of a cluster, at the same time.
+    """
+    from rabbitproof.broker import standing  # psutil is slow to import
+
+    found = standing.restart(node)
+    for number, started in enumerate(found, start=1):
+        which = number if len(found) > 1 else node
+        _tell(started, started.pid, which, "was started again", "status` shows it")
+    return Exit.DONE
 
 
 @app.command()
@@ -193,7 +244,10 @@ def ctl(context: typer.Context) -> Exit:
     if arguments[:1] == ["--node"] and arguments[1:2] and arguments[1].isdigit():
         number = int(arguments[1])
         del arguments[:2]
-    status = _chosen(number).ctl_here(arguments)
+    node = _chosen(number)
+    if node.paused:  # it would be waited for
+        raise NodeFailed("That node is paused; `rabbitproof broker resume` lets it go on.")
+    status = node.ctl_here(arguments)
     if status and {"list_consumers", "channel_name"} <= set(arguments):
         note("RabbitMQ knows no channel_name of a consumer; ask for channel_pid instead.")
     return _RABBITMQCTL_EXITS.get(status, Exit.FAILED)
@@ -236,15 +290,25 @@ def _down() -> list[Node]:
 
 
 def _chosen(number: int | None) -> Node:
-    """Return the node of that number, or the first one that is up."""
+    """Return the node of that number, or the first that is up, rather one that is not paused."""
     from rabbitproof.broker import standing  # psutil is slow to import
 
     if number is None:
-        return _current()[0]
+        return min(_current(), key=lambda node: node.paused)
     found = standing.known()
     if not 1 <= number <= len(found):
         raise NodeFailed(f"There is no node {number}; `rabbitproof broker status` shows them.")
     return found[number - 1]
+
+
+def _tell(node: Node, pid: int | None, number: int | None, what: str, then: str) -> None:
+    """Print what became of a node, and what to type next."""
+    who = "RabbitMQ" if number is None else f"node {number}"
+    print(f"{who} {what} (pid {pid}, port {node.port}); `rabbitproof broker {then}.")
+
+
+def _of(number: int | None) -> str:
+    return "" if number is None else f" --node {number}"
 
 
 def _show(found: list[Node]) -> None:
@@ -253,7 +317,13 @@ def _show(found: list[Node]) -> None:
         if node.pid is None:
             print(f"{which}down")
             continue
-        print(f"{which}RabbitMQ {node.version} is up (pid {node.pid})")
+        if node.paused:
+            print(
+                f"{which}RabbitMQ {node.version} is paused (pid {node.pid}); `rabbitproof broker "
+                f"resume{_of(number if which else None)}` lets it go on"
+            )
+        else:
+            print(f"{which}RabbitMQ {node.version} is up (pid {node.pid})")
         print(f"  amqp        {node.url}")
         print(f"  management  {node.management_url}  (login {node.username}/{node.password})")
         print(f"  data        {node.directory}")

@@ -163,6 +163,7 @@ def retry(
     limit: Limit = None,
     max_retries: MaxRetries = 3,
     dry_run: DryRun = False,
+    give_up_after: options.GiveUpAfter = options.GIVE_UP_AFTER,
     yes: Yes = False,
 ) -> Exit:
     """Send dead letters back into the queues in which they first died.
@@ -179,6 +180,7 @@ def retry(
         to_queue=to_queue,
         limit=limit,
         dry_run=dry_run,
+        give_up_s=give_up_after,
         most_retries=max_retries,
     )
     return _carry_out(connection, task, yes=yes)
@@ -199,6 +201,7 @@ def move(
     header: Headers = None,
     limit: Limit = None,
     dry_run: DryRun = False,
+    give_up_after: options.GiveUpAfter = options.GIVE_UP_AFTER,
     yes: Yes = False,
 ) -> Exit:
     """Move dead letters into another queue, with all their history."""
@@ -211,6 +214,7 @@ def move(
         to_queue=options.queue_name(to_queue, "--to-queue"),
         limit=limit,
         dry_run=dry_run,
+        give_up_s=give_up_after,
     )
     return _carry_out(connection, task, yes=yes)
 

@@ -151,7 +151,8 @@ GiveUpAfter = Annotated[
         "--give-up-after",
         metavar="SECONDS",
         min=0,
-        help="How long a lost connection is tried again before this ends with exit code 3.",
+        help="How long to try again without progress, from the loss of a connection on, until this "
+        "ends with exit code 3.",
     ),
 ]
 ConfirmTimeout = Annotated[
@@ -221,8 +222,8 @@ Rabbitmq = Annotated[
         "--rabbitmq",
         metavar="RELEASE|DIR",
         help="Which RabbitMQ a private broker is: 4.3, 4.0, 3.10 (of those that Debian has), "
-        "`installed`, or the folder of a generic Unix archive.  [default: RABBITPROOF_RABBITMQ, "
-        "else the newest in the cache, fetched once]",
+        "`installed`, or the folder of a generic Unix archive; with prove --all also `all`.  "
+        "[default: RABBITPROOF_RABBITMQ, else the newest in the cache, fetched once]",
     ),
 ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -293,7 +294,9 @@ def _all(
     owner: bool,
     as_json: bool,
 ) -> Exit:
-    """Carry out all safe scenarios."""
+    """Carry out all safe scenarios, on one release or on all of them."""
+    from rabbitproof.broker import releases
+    from rabbitproof.cli.releases import Every
     from rabbitproof.cli.suite import All, wanted
 
     for name, value in given.items():
@@ -307,6 +310,8 @@ def _all(
     if url is not None:
         connection = connection_from(Flags(url=url, management_url=management_url), environment={})
         addresses = connection.addresses
+    elif rabbitmq is None and os.environ.get(releases.VARIABLE) == releases.ALL:
+        rabbitmq = releases.ALL
     command = _command(
         "--all",
         addresses,
@@ -317,8 +322,10 @@ def _all(
         i_own_this_broker=owner,
         report=report,
     )
-    suite = All(command, seed, connection, report, as_json, rabbitmq, owner)
-    return suite.run(wanted(seed, queue_type, audit_type))
+    chosen = wanted(seed, queue_type, audit_type)
+    if rabbitmq == releases.ALL:
+        return Every(command, seed, report, as_json).run(chosen)
+    return All(command, seed, connection, report, as_json, rabbitmq, owner).run(chosen)
 
 
 def _write(folder: Path, trial: Trial, result: TrialResult) -> None:

@@ -15,11 +15,11 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from rabbitproof.errors import ReportFailed, UsageError
 from rabbitproof.text import safe
@@ -27,13 +27,13 @@ from rabbitproof.text import safe
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rabbitproof.model import Suite, TrialResult
+    from rabbitproof.model import Releases, Suite, TrialResult
 
 PAGE: Final = "report.html"
 OBJECT: Final = "report.json"
 JUNIT: Final = "junit.xml"
 INDEX: Final = "index.html"
-"""The page of several scenarios; each has a folder of its own beside it."""
+"""The page of several scenarios, or releases; each has a folder of its own beside it."""
 TABLE: Final = "table.md"
 
 _ID: Final = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-8[0-9a-f]{3}-[0-9a-f]{12}\r?\n")
@@ -62,18 +62,13 @@ def prepare(folder: Path, page: str = PAGE) -> None:
     Errors: ``UsageError`` when the folder can't be made or written, or holds files under the
     names of a report that are not a report's. ``page`` is that report's page.
     """
-    try:
+    with _changing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         old = _earlier(folder, page)
         with tempfile.TemporaryFile(dir=folder) as probe:
             probe.write(b"x")
         for path in old:
             path.unlink()
-    except OSError as error:
-        raise UsageError(
-            f"{safe(str(folder))} can't be written to ({_why(error)}); "
-            "name another folder with --report."
-        ) from None
 
 
 def write(
@@ -117,14 +112,23 @@ def write(
     return [PAGE, OBJECT, JUNIT, *files.values(), *kept]
 
 
-def prepare_all(folder: Path, scenarios: Iterable[str]) -> None:
-    """Do as ``prepare`` does, for a report of several scenarios.
+def prepare_all(folder: Path, scenarios: Sequence[str], releases: Sequence[str] = ()) -> None:
+    """Do as ``prepare`` does, for a report of several scenarios, or of them on several releases.
 
-    Errors: ``UsageError``, as there.
+    What the report that is taken away wrote below goes as well, also where this one writes
+    nothing. Errors: ``UsageError``, as there.
     """
+    old = list(_parts(folder))
     prepare(folder, INDEX)
-    for name in scenarios:
-        prepare(folder / name)
+    for part in old:
+        with _changing(part):
+            _take_away(part)
+    above = [folder / version for version in releases]
+    for one in above:
+        prepare(one, INDEX)
+    for one in above or [folder]:
+        for name in scenarios:
+            prepare(one / name)
 
 
 def write_all(folder: Path, suite: Suite) -> list[str]:
@@ -135,21 +139,52 @@ def write_all(folder: Path, suite: Suite) -> list[str]:
     from rabbitproof.view import suite as words
     from rabbitproof.view.junit import junit_of_all
 
-    pages = [(entry.scenario, folder / entry.scenario / PAGE) for entry in suite.entries]
-    reports = {name: f"{name}/{PAGE}" for name, path in pages if path.is_file()}
-    texts = (
-        (OBJECT, json.dumps(words.as_object(suite)) + "\n"),
-        (JUNIT, junit_of_all(suite)),
-        (TABLE, words.markdown(suite)),
-        (INDEX, words.page(suite, reports)),
+    return _write(
+        folder,
+        words.as_object(suite),
+        junit_of_all(suite),
+        words.markdown(suite),
+        words.page(suite, _pages(folder, suite)),
     )
+
+
+def write_releases(folder: Path, found: Releases) -> list[str]:
+    """Write what several releases have in common, as ``write_all`` does.
+
+    Each has what ``write_all`` writes in a folder of its own. Error: ``ReportFailed``.
+    """
+    from rabbitproof.view import releases as words
+    from rabbitproof.view.junit import junit_of_releases
+
+    pages = {
+        version: {"": f"{version}/{INDEX}"}
+        | {name: f"{version}/{page}" for name, page in _pages(folder / version, suite).items()}
+        for version, suite in found.suites.items()
+    }
+    return _write(
+        folder,
+        words.as_object(found),
+        junit_of_releases(found),
+        words.markdown(found),
+        words.page(found, pages),
+    )
+
+
+def _pages(folder: Path, suite: Suite) -> dict[str, str]:
+    """Return where each scenario's page is below the folder, if it has one."""
+    pages = {entry.scenario: f"{entry.scenario}/{PAGE}" for entry in suite.entries}
+    return {name: page for name, page in pages.items() if (folder / page).is_file()}
+
+
+def _write(folder: Path, found: dict[str, Any], junit: str, table: str, page: str) -> list[str]:
+    texts = {OBJECT: json.dumps(found) + "\n", JUNIT: junit, TABLE: table, INDEX: page}
     try:
-        for name, text in texts:
+        for name, text in texts.items():
             with _whole(folder / name) as file:
                 file.write(text)
     except OSError as error:
         raise _incomplete(folder, error) from None
-    return [name for name, _ in texts]
+    return list(texts)
 
 
 def _incomplete(folder: Path, error: OSError) -> ReportFailed:
@@ -172,6 +207,36 @@ def _earlier(folder: Path, page: str) -> list[Path]:
     return fixed + [path for path in folder.glob("lost-*.txt") if _has_ids(path)]
 
 
+def _parts(folder: Path) -> Iterator[Path]:
+    """Yield the folders below that an earlier report of several names as its own, deepest first."""
+    if not _is_ours(folder / INDEX):
+        return
+    try:
+        found = json.loads((folder / OBJECT).read_bytes())
+        names = [
+            *found.get("releases", ()),
+            *(one["scenario"] for one in found.get("scenarios", ())),
+        ]
+    except (OSError, ValueError, TypeError, LookupError, AttributeError):
+        return  # whoever changed it has its parts, too
+    for name in names:
+        part = folder / str(name)
+        below = part.parent == folder and part.name != ".."
+        if below and part.is_dir() and not part.is_symlink():
+            yield from _parts(part)
+            yield part
+
+
+def _take_away(part: Path) -> None:
+    """Delete the files of an earlier report, of whichever kind, and the folder if it is empty."""
+    for page in (INDEX, PAGE):
+        with suppress(UsageError):  # what is not ours stays
+            for path in _earlier(part, page):
+                path.unlink()
+    if not any(part.iterdir()):
+        part.rmdir()
+
+
 def _is_ours(page: Path) -> bool:
     from rabbitproof.view.report import GENERATOR
 
@@ -186,6 +251,17 @@ def _has_ids(path: Path) -> bool:
         return False
     with path.open("rb") as file:
         return _ID.fullmatch(file.readline(64)) is not None
+
+
+@contextmanager
+def _changing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(
+            f"{safe(str(folder))} can't be written to ({_why(error)}); "
+            "name another folder with --report."
+        ) from None
 
 
 @contextmanager

@@ -29,12 +29,15 @@ from rabbitproof.trial import dice, suite
 from rabbitproof.trial import scenario as scenarios
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from rich.console import Console
+    from rich.text import Text
+
     from rabbitproof.cli.connection import Connection
-    from rabbitproof.model import QueueType
+    from rabbitproof.model import QueueType, TrialResult
     from rabbitproof.trial.place import Place
     from rabbitproof.trial.plan import Scenario
     from rabbitproof.trial.suite import Carried
@@ -59,37 +62,70 @@ class All:
     """Which release a private node is of, as --rabbitmq says it."""
     owner: bool = False
     """A person said that the broker of --url is theirs to break."""
+    label: str = ""
+    """Stands before each line of progress."""
     entries: list[Entry] = field(default_factory=list)
-    _began: float = 0.0
+    interrupted: bool = False
+    broken: str | None = None
+    """Why there is no broker. A whole sentence."""
     _started: str = ""
+    _seconds: float = 0.0
 
     def run(self, wanted: Sequence[Scenario | Entry]) -> Exit:
         """Carry out all of them, show the table, return the exit code."""
-        self._began = time.monotonic()
-        self._started = datetime.now().astimezone().isoformat(timespec="seconds")
+        if self.report is not None:
+            files.prepare_all(self.report, names(wanted))
+        say(announced(wanted, self.seed))
+        try:
+            self.carry_out(wanted)
+        except KeyboardInterrupt:
+            self._end()
+            raise
+        return EXITS[self._end().decision]
+
+    def carry_out(self, wanted: Sequence[Scenario | Entry]) -> None:
+        """Carry out all of them; whoever interrupts it finds all of them in ``found()``."""
+        began = time.monotonic()
+        self._started = now()
         chosen = [one for one in wanted if not isinstance(one, Entry)]
         self.entries += [one for one in wanted if isinstance(one, Entry)]
-        if self.report is not None:
-            files.prepare_all(self.report, [one.name for one in chosen])
-        how = "as the scenarios say" if self.seed is None else f"drawn from seed {self.seed}"
-        say(f"all {len(chosen)} safe scenarios; faults {how}")
         try:
             self._carry_out_all(chosen)
         except KeyboardInterrupt:
-            done = {entry.scenario for entry in self.entries}
-            why = "It was interrupted before this was over."
-            self.entries += [
-                Entry(one.name, one.title, left_out=why) for one in chosen if one.name not in done
-            ]
-            self._end(interrupted=True)
+            self.stop(wanted)
             raise
-        return EXITS[self._end(interrupted=False).decision]
+        finally:
+            self._seconds = time.monotonic() - began
+
+    def stop(self, wanted: Sequence[Scenario | Entry]) -> None:
+        """Leave out what has not been carried out."""
+        self.interrupted = True
+        done = {entry.scenario for entry in self.entries}
+        why = "It was interrupted before this was over."
+        self.entries += [
+            one if isinstance(one, Entry) else Entry(one.name, one.title, left_out=why)
+            for one in wanted
+            if (one.scenario if isinstance(one, Entry) else one.name) not in done
+        ]
+
+    def found(self) -> Suite:
+        """Return all that is known."""
+        return Suite(
+            tuple(self.entries),
+            self._seconds,
+            self.seed,
+            self.interrupted,
+            environment([entry.result for entry in self.entries], self.rabbitmq),
+            self._started,
+            self.command,
+            self.broken,
+        )
 
     def _carry_out_all(self, chosen: Sequence[Scenario]) -> None:
         with ExitStack() as stack:
-            venue, discard = self._venue(stack)
+            venue, discard = self._venue(stack, chosen)
             for number, scenario in enumerate(chosen, 1):
-                at = f"{number}/{len(chosen)} {scenario.name}"
+                at = f"{self.label}{number}/{len(chosen)} {scenario.name}"
                 say(f"{at}: {scenario.title}")
                 notes: list[str] = []
                 ledgers = None if self.report is None else self.report / scenario.name / "ledgers"
@@ -113,7 +149,7 @@ class All:
                     discard()
 
     def _venue(
-        self, stack: ExitStack
+        self, stack: ExitStack, chosen: Sequence[Scenario]
     ) -> tuple[Callable[[Scenario, str], AbstractContextManager[Place]], Callable[[], None]]:
         """Return what gives a place for each scenario, and what ends one that is suspect."""
         from rabbitproof.broker.releases import provide
@@ -122,6 +158,8 @@ class All:
         theirs = self.theirs
         if theirs is None:
             nodes = stack.enter_context(suite.Nodes(provide(self.rabbitmq, say), say))
+            if chosen:
+                nodes.ready(chosen[0])  # what can't be started fails once, not for every scenario
             return nodes.venue, nodes.discard
 
         def shared(scenario: Scenario, run: str) -> AbstractContextManager[Place]:
@@ -163,23 +201,15 @@ class All:
         self.entries.append(entry)
         say(f"{at}: {words.said(entry)}")
 
-    def _end(self, *, interrupted: bool) -> Suite:
+    def _end(self) -> Suite:
         """Show all that is known."""
         from rabbitproof.view import suite as words
 
-        found = Suite(
-            tuple(self.entries),
-            time.monotonic() - self._began,
-            self.seed,
-            interrupted,
-            _environment(self.entries),
-            self._started,
-            self.command,
-        )
+        found = self.found()
         if self.as_json:
             print(json.dumps(words.as_object(found)), flush=True)
         else:
-            _show(found)
+            show(found)
         if self.report is not None:
             written = files.write_all(self.report, found)
             say(f"wrote {', '.join(written)} and a folder for each in {safe(str(self.report))}")
@@ -206,31 +236,63 @@ def wanted(
     return out
 
 
-def _environment(entries: Sequence[Entry]) -> dict[str, Any]:
-    """Return what all of them have in common."""
-    known = next((one.result.environment for one in entries if one.result is not None), {})
-    return {"python": platform.python_version(), "platform": platform.platform()} | {
-        name: known[name] for name in ("rabbitmq", "erlang", "broker") if name in known
-    }
+def names(wanted: Sequence[Scenario | Entry]) -> list[str]:
+    """Return the names of those that are carried out."""
+    return [one.name for one in wanted if not isinstance(one, Entry)]
 
 
-def _show(found: Suite) -> None:
-    from rich.console import Console
+def announced(wanted: Sequence[Scenario | Entry], seed: int | None) -> str:
+    """Say what is about to be done."""
+    how = "as the scenarios say" if seed is None else f"drawn from seed {seed}"
+    return f"all {len(names(wanted))} safe scenarios; faults {how}"
+
+
+def now() -> str:
+    """Return the time as a report has it."""
+    return datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def environment(
+    results: Iterable[TrialResult | None] = (), rabbitmq: str | None = None
+) -> dict[str, Any]:
+    """Return what all of them have in common; ``rabbitmq`` is the release where none has told."""
+    known = next((one.environment for one in results if one is not None), {})
+    out = {"python": platform.python_version(), "platform": platform.platform()}
+    if rabbitmq is not None and not known:
+        out["rabbitmq"] = rabbitmq
+    return out | {name: known[name] for name in ("rabbitmq", "erlang", "broker") if name in known}
+
+
+def show(found: Suite, title: str = "") -> None:
+    """Print the table and what has to be said below it."""
     from rich.text import Text
 
-    from rabbitproof.cli.outcome import COLOURS
     from rabbitproof.view import suite as words
 
-    decision = found.decision
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
+    console = new_console()
     console.print()
-    console.print(words.table(found))
-    console.print()
-    console.print(
-        Text.assemble(
-            (f" {decision} ", f"bold reverse {COLOURS[decision]}"), " ", words.headline(found)
-        )
-    )
+    if title:
+        console.print(Text(title, "bold"))
+    if found.entries:
+        console.print(words.table(found))
+        console.print()
+    console.print(headline(found.decision, words.headline(found)))
     for remark in words.remarks(found):
         console.print(Text(f"  - {remark}"))
     console.print(Text(words.surroundings(found)))
+
+
+def new_console() -> Console:
+    """Return where tables go."""
+    from rich.console import Console
+
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
+
+
+def headline(decision: Decision, text: str) -> Text:
+    """Return a verdict and its sentence."""
+    from rich.text import Text
+
+    from rabbitproof.cli.outcome import COLOURS
+
+    return Text.assemble((f" {decision} ", f"bold reverse {COLOURS[decision]}"), " ", text)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 _DEADLINE_S: Final = 60.0
 _PREFETCH: Final = {"classic": 0, "quorum": 65_535}
-"""All of it; a quorum queue takes 0 for 2,000 from RabbitMQ 4.0 on."""
+"""All of it; a quorum queue takes 0 for 2,000."""
 
 
 @dataclass(frozen=True, slots=True)

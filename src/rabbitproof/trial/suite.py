@@ -83,6 +83,11 @@ class Nodes:
     @contextmanager
     def venue(self, scenario: Scenario, run: str) -> Iterator[Place]:
         """Give a vhost of its own for one trial."""
+        with place.on_node(self.ready(scenario), scenario.wiring(), run) as here:
+            yield here
+
+    def ready(self, scenario: Scenario) -> Node | Cluster:
+        """Start what a scenario needs, if it is not there. Raise NodeError where it does not."""
         broker, size = self._broker, scenario.cluster.nodes
         if broker is None or size != self._size or not _is_whole(broker):
             self.discard()
@@ -93,8 +98,7 @@ class Nodes:
             else:
                 broker = Cluster.start(self._installation, nodes=size)
             self._broker, self._size = broker, size
-        with place.on_node(broker, scenario.wiring(), run) as here:
-            yield here
+        return broker
 
     def discard(self) -> None:
         """End the broker; the next trial gets another one."""

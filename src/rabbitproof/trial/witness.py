@@ -39,7 +39,7 @@ _SILENCE_S: Final = 5.0
 _RETURN_S: Final = 20.0
 """Within which the broker has everything back in the queue."""
 _UNLIMITED: Final = {"classic": 0, "quorum": 65_535}
-"""Prefetch. A quorum queue takes 0 for 2,000 from RabbitMQ 4.0 on."""
+"""Prefetch. A quorum queue takes 0 for 2,000."""
 
 
 @dataclass(slots=True)

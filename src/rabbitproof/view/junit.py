@@ -1,8 +1,9 @@
 """A verdict as JUnit XML, as Jenkins, GitLab and their kind read it. Pure.
 
-One suite; a case for the verdict as a whole, one for each claim and one for each queue. What failed
-is a ``failure``, what could not be proven is an ``error``: both make a pipeline stop, as the exit
-codes 1 and 4 do, so the file and the exit code never disagree. Refuses to write files.
+One suite, with a case for the verdict as a whole, one for each claim and one for each queue; of
+several scenarios a case for each, of several releases a suite for each. What failed is a
+``failure``, what could not be proven is an ``error``: both make a pipeline stop, as the exit codes
+1 and 4 do, so the file and the exit code never disagree. Refuses to write files.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from rabbitproof.text import safe
 from rabbitproof.view import verdict as words
 
 if TYPE_CHECKING:
-    from rabbitproof.model import QueueVerdict, Suite, TrialResult
+    from rabbitproof.model import QueueVerdict, Releases, Suite, TrialResult
 
 _NAME, _SENTENCE = 250, 1_000
 """Characters of a name and of a sentence, at most."""
@@ -54,16 +55,7 @@ def junit(result: TrialResult) -> str:
         if verdict.decision is Decision.PASS:
             kind = ""  # what a queue's count alone left open does not decide
         _case(suite, result, f"queue: {_text(name, _NAME)}", kind, found)
-    counts = {
-        "tests": str(len(suite.findall("testcase"))),
-        "failures": str(len(suite.findall("testcase/failure"))),
-        "errors": str(len(suite.findall("testcase/error"))),
-        "time": f"{_seconds(result):.3f}",
-    }
-    suite.attrib |= {**counts, "skipped": "0"}
-    if stamp := _timestamp(result.started):
-        suite.set("timestamp", stamp)
-    return _file(suite, counts)
+    return _file(_counted(suite, _seconds(result), result.started))
 
 
 def junit_of_all(suite: Suite) -> str:
@@ -71,7 +63,24 @@ def junit_of_all(suite: Suite) -> str:
 
     What was left out is ``skipped``: it makes no pipeline stop, and nobody takes it for passed.
     """
-    found = Xml.Element("testsuite", name="rabbitproof.prove.all")
+    return _file(_scenarios(suite, "rabbitproof.prove"))
+
+
+def junit_of_releases(found: Releases) -> str:
+    """Return one file's text about several releases, a suite for each."""
+    # A dot would make readers see a package 4 with a class 3.
+    return _file(
+        *(
+            _scenarios(suite, f"rabbitproof.prove.rabbitmq-{version.replace('.', '-')}")
+            for version, suite in found.suites.items()
+        )
+    )
+
+
+def _scenarios(suite: Suite, classname: str) -> Xml.Element:
+    """Return a suite with a case for each scenario; one without a broker has that as its case."""
+    classname = _text(classname, _NAME)
+    found = Xml.Element("testsuite", name=f"{classname}.all")
     properties = Xml.SubElement(found, "properties")
     seed = "none" if suite.seed is None else str(suite.seed)
     for name, value in (("verdict", str(suite.decision)), ("seed", seed)):
@@ -80,7 +89,7 @@ def junit_of_all(suite: Suite) -> str:
         case = Xml.SubElement(
             found,
             "testcase",
-            classname="rabbitproof.prove",
+            classname=classname,
             name=_text(entry.scenario, _NAME),
             time=f"{entry.seconds:.3f}",
         )
@@ -94,21 +103,31 @@ def junit_of_all(suite: Suite) -> str:
             told = [_text(reason, _SENTENCE) for reason in reasons[:_REASONS]]
             made = Xml.SubElement(case, kind, message=told[0], type=str(entry.decision))
             made.text = "\n".join(told)
-    counts = {
-        "tests": str(len(suite.entries)),
-        "failures": str(len(found.findall("testcase/failure"))),
-        "errors": str(len(found.findall("testcase/error"))),
-        "time": f"{suite.seconds:.3f}",
+    if suite.broken is not None:
+        case = Xml.SubElement(found, "testcase", classname=classname, name="broker", time="0")
+        Xml.SubElement(case, "error", message=_text(suite.broken, _SENTENCE), type="UNKNOWN")
+    return _counted(found, suite.seconds, suite.started)
+
+
+def _counted(suite: Xml.Element, seconds: float, started: str) -> Xml.Element:
+    """Have a suite say how many cases it has, how they ended, and when it was."""
+    suite.set("tests", str(len(suite.findall("testcase"))))
+    for name, kind in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+        suite.set(name, str(len(suite.findall(f"testcase/{kind}"))))
+    suite.set("time", f"{seconds:.3f}")
+    if stamp := _timestamp(started):
+        suite.set("timestamp", stamp)
+    return suite
+
+
+def _file(*suites: Xml.Element) -> str:
+    sums: dict[str, str] = {
+        name: str(sum(int(suite.get(name, "0")) for suite in suites))
+        for name in ("tests", "failures", "errors")
     }
-    found.attrib |= {**counts, "skipped": str(len(found.findall("testcase/skipped")))}
-    if stamp := _timestamp(suite.started):
-        found.set("timestamp", stamp)
-    return _file(found, counts)
-
-
-def _file(suite: Xml.Element, counts: dict[str, str]) -> str:
-    root = Xml.Element("testsuites", {"name": "rabbitproof", **counts})
-    root.append(suite)
+    seconds = sum(float(suite.get("time", "0")) for suite in suites)
+    root = Xml.Element("testsuites", {"name": "rabbitproof", **sums, "time": f"{seconds:.3f}"})
+    root.extend(suites)
     Xml.indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + Xml.tostring(root, "unicode") + "\n"
 

@@ -30,7 +30,7 @@ COLUMNS: Final = (
     "longest gap", "faults", "seconds",
 )  # fmt: skip
 _NAME, _SENTENCE, _REASONS = 40, 500, 3
-_COLOURS: Final = {
+COLOURS: Final = {
     Decision.PASS: "green", Decision.FAIL: "bold red", Decision.UNKNOWN: "yellow",
 }  # fmt: skip
 
@@ -106,6 +106,8 @@ def said(entry: Entry) -> str:
 
 def headline(suite: Suite) -> str:
     """Return what came of all of them in one sentence."""
+    if suite.broken is not None:
+        return f"Nothing is proven: {safe(suite.broken, _SENTENCE)}"
     done = [entry for entry in suite.entries if entry.decision is not None]
     passed = sum(entry.decision is Decision.PASS for entry in done)
     left = len(suite.entries) - len(done)
@@ -154,7 +156,7 @@ def table(suite: Suite) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    out = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    out = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
     out.add_column("scenario", overflow="fold", min_width=12)
     out.add_column("verdict", no_wrap=True)
     for name in (
@@ -164,7 +166,7 @@ def table(suite: Suite) -> Table:
         out.add_column(name, justify="right", no_wrap=True)
     for entry in suite.entries:
         name, state, *rest = cells(entry)
-        colour = "dim" if entry.decision is None else _COLOURS[entry.decision]
+        colour = "dim" if entry.decision is None else COLOURS[entry.decision]
         out.add_row(Text(name), Text(state, colour), *(Text(cell) for cell in rest))
     return out
 
@@ -189,6 +191,7 @@ def as_object(suite: Suite) -> dict[str, Any]:
         "started": suite.started,
         "command": suite.command,
         "environment": suite.environment,
+        "broken": suite.broken,
         "scenarios": [
             {
                 "scenario": entry.scenario,

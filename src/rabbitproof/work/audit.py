@@ -20,6 +20,7 @@ from rabbitproof.work.export import checked_copy, sent_at
 from rabbitproof.work.export_lines import record_of
 from rabbitproof.work.link import GIVE_UP_S, passes, reopen, shun
 from rabbitproof.work.resend import Sender
+from rabbitproof.work.retry import Retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
@@ -105,18 +106,19 @@ class Replayer:
         self._source = iter(source)
         self._connect = connect
         self._connection: Connection | None = None
+        self._retry = Retry(task.give_up_s)
         self._sender: Sender
+        self._ready = False
+        """There was a connection that could be published on."""
         self._key = 0
         self._again: deque[tuple[float, Copy]] = deque()
         """From when on (monotonic seconds) what was refused is tried again."""
         self._refusing_since: float | None = None
         self._gave_up = False
         """Refused for too long: nothing more is sent."""
-        self._trouble_since: float | None = None
-        """When a connection was lost; None when something was confirmed since then."""
         self._began = 0.0
         """When the first record was sent, monotonic."""
-        self._answered = 0.0
+        self._started = self._answered = 0.0
         self._told = 0.0
         self._exchange = None if task.exchange is None else task.exchange.encode()
         self._routing_key = None if task.routing_key is None else task.routing_key.encode()
@@ -127,11 +129,12 @@ class Replayer:
             yield from self._rehearse()
             return
         try:
-            self._begin(self._connect())
-            yield Started()
-            began = self._answered = time.monotonic()
+            self._retry.begin(time.monotonic())
+            self._connection = self._connect()
             while True:
                 try:
+                    if not self._ready:
+                        yield from self._begin(self._connection)
                     yield from self._pump()
                 except RabbitproofError as failure:
                     if not passes(failure):
@@ -139,7 +142,7 @@ class Replayer:
                     yield from self._recover(failure)
                 else:
                     break
-            self.counts.seconds = self._answered - began
+            self.counts.seconds = self._answered - self._started
             self._sender.connection.close()
         except PreconditionFailed as refusal:
             raise PreconditionFailed(
@@ -152,20 +155,21 @@ class Replayer:
             if self._connection is not None:
                 self._connection.abandon()
 
-    def _begin(self, connection: Connection) -> None:
+    def _begin(self, connection: Connection) -> Iterator[Progress]:
         self._connection = connection
-        self._sender = Sender(connection)
+        self._sender = Sender(connection, self._retry)
+        if not self._ready:
+            self._ready = True
+            yield Started()
+            self._started = self._answered = time.monotonic()
 
     def _recover(self, failure: RabbitproofError) -> Iterator[Progress]:
-        left = self._sender.left()
+        left = self._sender.left() if self._ready else {}
         if self._connection is not None:
             self._connection.abandon()
         shun(self._connect)
-        if self._trouble_since is None:
-            self._trouble_since = time.monotonic()
-        yield from reopen(
-            failure, self._connect, self._begin, self.task.give_up_s, since=self._trouble_since
-        )
+        self._retry.lost(time.monotonic())
+        yield from reopen(self._retry, failure, self._connect, self._begin)
         self.counts.resent += len(left)
         for copy in left.values():
             self._send(copy)
@@ -235,7 +239,7 @@ class Replayer:
     def _settle(self, timeout: float) -> None:
         results = self._sender.settle(timeout)
         if results:
-            self._answered, self._trouble_since = time.monotonic(), None
+            self._answered = time.monotonic()
         for result in results:
             self._count(result)
 

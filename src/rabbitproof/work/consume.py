@@ -23,7 +23,6 @@ from rabbitproof.errors import (
     ConnectionLost,
     ConsumerGone,
     NotFound,
-    PreconditionFailed,
     RabbitproofError,
 )
 from rabbitproof.identity import (
@@ -52,6 +51,8 @@ from rabbitproof.work.link import (
     within,
 )
 from rabbitproof.work.recorder import Recorder
+from rabbitproof.work.retry import Retry
+from rabbitproof.work.unnamed import Unnamed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
@@ -98,7 +99,8 @@ class Task:
     expect: int | None = None
     """Stop after so many distinct messages; None for never."""
     idle_timeout: float | None = None
-    """Seconds without a message after which to stop; not counted while disconnected."""
+    """Seconds without a message after which to stop. Not counted while disconnected; but on
+    connections that break one after the other, a message that had come before is none."""
     lazy: bool = False
     """How to create the queue if it is missing."""
     answer: Literal["ack", "requeue", "reject", "none"] = "ack"
@@ -111,7 +113,7 @@ class Task:
     """After ``expect`` was reached, go on until the queue has nothing more: a second copy may
     still come, and what is returned unread would be flagged as redelivered."""
     give_up_s: float = GIVE_UP_S
-    """Seconds for which a lost connection, or a queue that is gone, is waited for at most."""
+    """Seconds from the loss of a connection, or of the queue, to the next progress (``retry``)."""
     host: str = "unknown"
     """The name of this machine: a message from the same one has the same clock."""
 
@@ -153,35 +155,33 @@ class Consumer:
     _cpu: Cpu = field(default_factory=Cpu)
     _acked: float = 0.0
     """When the last acknowledgement went out."""
+    _before: int = 0
+    """Deliveries on the connections before this one."""
+    _unnamed: Unnamed = field(default_factory=Unnamed)
+    _ended: bool = False
+    """All is done, and the queue is counted."""
     _arrivals: Arrivals = field(init=False)
+    _retry: Retry = field(init=False)
 
     def __post_init__(self) -> None:
         self._arrivals = Arrivals(self.task.host, self.task.expect)
+        self._retry = Retry(self.task.give_up_s)
 
     def run(self) -> Generator[Progress, None, None]:
         """Do all of it. Raises what can't be helped; what was received is in ``summary``."""
         try:
+            self._retry.begin(time.monotonic())
             self._connection = self.connect()
-            try:
-                yield from self._subscribe()
-            except PreconditionFailed as failure:
-                if not (lacks_replica(failure) and has_others(self.connect)):
-                    raise
-                yield from self._recover(failure)
-            self.receipts = self.recorder.receipts(self._open, self.task, self.receipts)
-            yield Started()
-            self._started = self._active = self._acked = time.monotonic()
-            self._arrivals.begin(time.time_ns())
-            self._cpu.begin()
-            while True:
+            while not self._ended:
                 try:
+                    if not self.began:
+                        yield from self._prepare(self._connection)
                     yield from self._pump()
                     self._answer()
                     self._cpu.end()
                     yield from self._finish()
-                    break
                 except RabbitproofError as failure:
-                    if not (passes(failure) or isinstance(failure, ConsumerGone)):
+                    if not self._worth_it(failure):
                         raise
                     yield from self._recover(failure)
         except BaseException as error:
@@ -228,9 +228,28 @@ class Consumer:
 
     # --- before and after ---
 
-    def _subscribe(self) -> Iterator[Progress]:
+    def _prepare(self, connection: Connection) -> Iterator[Progress]:
+        """Subscribe on a connection; the first time that ends with Started.
+
+        When nothing came for the idle timeout, over all the connections that broke meanwhile, only
+        see what is left: a subscription would break this one as well.
+        """
+        self._connection = connection
+        if self.began and self._idle_left() <= 0:
+            self._cpu.end()
+            self._count_from_outside(interrupted=False)
+            return
+        yield from self._subscribe(connection)
+        if not self.began:
+            self.receipts = self.recorder.receipts(connection, self.task, self.receipts)
+            yield Started()
+            self._started = self._active = self._acked = time.monotonic()
+            self._arrivals.begin(time.time_ns())
+            self._cpu.begin()
+
+    def _subscribe(self, connection: Connection) -> Iterator[Progress]:
         """Find or make the queue, and start to consume from it."""
-        connection, task = self._open, self.task
+        task = self.task
         channel = connection.open_channel()
         try:
             found = wiring.look(connection, channel, task.queue)
@@ -270,9 +289,15 @@ class Consumer:
                 arguments=arguments,
             ),
         )
-        self._channel, self._pending = channel, _Unanswered()
+        self._channel, self._pending, self._before = channel, _Unanswered(), self._deliveries
         if prefetch >= _GATHER_FROM:
             connection.gather(min(GATHER_BYTES, prefetch * _GATHER_PER_PREFETCH))
+
+    def _worth_it(self, error: Exception) -> bool:
+        """Say whether trying again may help."""
+        if lacks_replica(error) and not self.began:
+            return has_others(self.connect)  # else nobody says that there will ever be one
+        return passes(error) or isinstance(error, ConsumerGone)
 
     def _recover(self, failure: RabbitproofError) -> Iterator[Progress]:
         """Connect and subscribe again; what was not acknowledged comes again."""
@@ -282,21 +307,24 @@ class Consumer:
             self._open.abandon()
             shun(self.connect)
         self.recorder.event("lost", why=str(failure))
+        retry, now = self._retry, time.monotonic()
+        first = retry.since is None
+        # No more than the prefetch was ever unanswered; how much of it was, only the broker knows.
+        retry.lost(now, min(self._deliveries - self._before, self.task.prefetch))
+        self._unnamed.lost(self.task.prefetch)
+        tries = retry.tries
 
-        def prepare(connection: Connection) -> None:
-            self._connection = connection
-            for _ in self._subscribe():
-                pass
+        def prepare(connection: Connection) -> Iterator[Progress]:
+            if first or retry.tries > tries + 1:  # there was progress before, or nobody to talk to
+                self._active = time.monotonic()
+            return self._prepare(connection)
 
+        until = float("inf") if first else now + self._idle_left()
         yield from reopen(
-            failure,
-            self.connect,
-            prepare,
-            self.task.give_up_s,
-            worth_it=lambda error: passes(error) or isinstance(error, ConsumerGone),
+            retry, failure, self.connect, prepare, worth_it=self._worth_it, until=until
         )
-        self.recorder.event("connected", where=self._open.where)
-        self._active = time.monotonic()
+        if not self._ended:
+            self.recorder.event("connected", where=self._open.where)
 
     def _finish(self, *, interrupted: bool = False) -> Iterator[Progress]:
         """Stop consuming; what was prefetched beyond the end goes back to the queue."""
@@ -322,6 +350,7 @@ class Consumer:
             second={queue: second},
             interrupted=interrupted,
         )
+        self._ended = True
         connection.close()
 
     @property
@@ -348,12 +377,13 @@ class Consumer:
                     pass
             except RabbitproofError:
                 # The interrupt came while something was sent, and that was sent twice.
-                self._count_from_outside()
+                self._open.abandon()
+                self._connection = within(self.connect, _GOODBYE_S)
+                self._count_from_outside(interrupted=True)
 
-    def _count_from_outside(self) -> None:
-        """Leave the connection and count on a new one, once the broker has seen that we left."""
-        self._open.abandon()
-        connection = self._connection = within(self.connect, _GOODBYE_S)
+    def _count_from_outside(self, *, interrupted: bool) -> None:
+        """Count on a new connection, once the broker has seen that we left the one before."""
+        connection = self._open
         channel = connection.open_channel()
         deadline = time.monotonic() + _GONE_S
         found = wiring.look_again(connection, channel, self.task.queue)
@@ -365,8 +395,9 @@ class Consumer:
             asdict(self.summary()),
             counts={self.task.queue: self.left},
             consumers={self.task.queue: found.consumer_count},
-            interrupted=True,
+            interrupted=interrupted,
         )
+        self._ended = True
         connection.close()
 
     @property
@@ -386,9 +417,12 @@ class Consumer:
             if not events:
                 # Nothing more is readable: acknowledge what came, then wait for more.
                 self._answer()
-                if task.idle_timeout is not None and self._patience() <= 0:
+                if self._idle_left() <= 0:
                     return
+                if self._retry.unproven:
+                    self._retry.stands(time.monotonic(), due=False)
                 continue
+            came, known = self._deliveries, self._consumed
             self._arrivals.at(time.time_ns())
             for event in events:
                 if isinstance(event, Batch):
@@ -403,7 +437,10 @@ class Consumer:
                     )
                 if self._enough:
                     break
-            self._active = time.monotonic()
+            if self._retry.unproven:
+                self._retry.received(self._deliveries - came, fresh=self._consumed > known)
+            if not self._retry.unproven:
+                self._active = time.monotonic()
             if self._pending.count >= quarter:
                 self._answer()
             self._watch_for_others()
@@ -451,10 +488,14 @@ class Consumer:
 
     def _patience(self) -> float:
         """Return for how long, in seconds, nothing has to be done; 0 when idle for too long."""
+        return max(0.0, min(_TICK_S, self._idle_left()))
+
+    def _idle_left(self) -> float:
+        """Return in how many seconds it is idle for too long."""
         idle = self.task.idle_timeout
-        if idle is None:
-            return _TICK_S
-        return max(0.0, min(_TICK_S, self._active + idle - time.monotonic()))
+        if idle is None or not self.began:
+            return float("inf")
+        return self._active + idle - time.monotonic()
 
     def _batch(self, batch: Batch) -> Iterator[Progress]:
         """Take many messages at once; no more than are wanted."""
@@ -506,6 +547,8 @@ class Consumer:
         self, message_id: bytes, *, intact: bool, redelivered: bool, sent: tuple[int, bytes]
     ) -> int:
         identity = identify(message_id)
+        if identity is None and self._unnamed.came_before(redelivered=redelivered):
+            return 0
         new = self.receipts.note(identity, intact=intact, redelivered=redelivered)
         if identity is not None and intact and new and not redelivered:
             when, host = sent
@@ -531,8 +574,9 @@ class Consumer:
                 sent=(when if isinstance(when, int) else 0, str(host).encode("utf-8", "replace")),
             )
         else:
-            self.receipts.add_foreign()
-            self._consumed += 1
+            if not self._unnamed.came_before(redelivered=delivery.redelivered):
+                self.receipts.add_foreign()
+                self._consumed += 1
         self._deliveries += 1
         self._pending.last_tag = delivery.delivery_tag
         self._pending.count += 1
@@ -552,6 +596,7 @@ class Consumer:
                 commands.Basic.Nack(tag, multiple=True, requeue=self.task.answer == "requeue"),
             )
         self._pending = _Unanswered()
+        self._unnamed.answered()
         self._acked = time.monotonic()
 
     def _show(self, before: int, known: int, what: Batch | Delivery) -> Iterator[Progress]:

@@ -34,9 +34,10 @@ from rabbitproof.work import topology as wiring
 from rabbitproof.work.hold import HELD, Held
 from rabbitproof.work.link import GIVE_UP_S, passes, reopen, shun
 from rabbitproof.work.resend import Copy, Sender
+from rabbitproof.work.retry import Retry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from rabbitproof.amqp.connection import Connection
     from rabbitproof.amqp.deliveries import Delivery
@@ -263,13 +264,12 @@ class Mover:
         self.problems: dict[str, str] = {}
         """Queue -> why nothing was sent there."""
         self._connect = connect
+        self._retry = Retry(task.give_up_s)
         self._source: Connection | None = None
         self._target: Connection | None = None
         self._settled = 0
         """Dead letters with which nothing more is to be done in this run."""
         self._last_report = 0.0
-        self._trouble_since: float | None = None
-        """When a connection was lost; None when a copy was confirmed since then."""
 
     def run(self) -> Iterator[Progress]:
         """Do all of it. What was there at the start is looked at once."""
@@ -277,10 +277,13 @@ class Mover:
         if task.to_queue == task.queue:
             raise UsageError("--to-queue is the queue itself; name another one.")
         try:
-            self._begin(self._connect())
+            self._retry.begin(time.monotonic())
+            self._source = self._connect()
             first = True
             while True:
                 try:
+                    if self._target is None:
+                        self._begin(self._alive(self._source))
                     held = Held(self._alive(self._source), task.queue, hold=task.hold)
                     if first:
                         counts.before, first = held.there, False
@@ -298,10 +301,11 @@ class Mover:
                 if connection is not None:
                     connection.abandon()
 
-    def _begin(self, source: Connection) -> None:
+    def _begin(self, source: Connection) -> Iterable[Progress]:
         # Two: while an alarm blocks the one that publishes, the other one still acknowledges.
         self._source = source
         self._target = self._connect()
+        return ()
 
     @staticmethod
     def _alive(connection: Connection | None) -> Connection:
@@ -314,11 +318,9 @@ class Mover:
             if connection is not None:
                 connection.abandon()
         shun(self._connect)
-        if self._trouble_since is None:
-            self._trouble_since = time.monotonic()
-        yield from reopen(
-            failure, self._connect, self._begin, self.task.give_up_s, since=self._trouble_since
-        )
+        # What was looked at is looked at again, so only what comes after it is progress.
+        self._retry.lost(time.monotonic(), self.counts.looked_at)
+        yield from reopen(self._retry, failure, self._connect, self._begin)
 
     def _pass(self, held: Held) -> Iterator[Progress]:
         """Go once through what is there."""
@@ -328,7 +330,7 @@ class Mover:
         # After a crash of the broker what was acknowledged may be there again.
         budget = min(counts.before, held.there)
         wanted = None if task.limit is None else task.limit - counts.sent
-        sender = Sender(self._alive(self._target))
+        sender = Sender(self._alive(self._target), self._retry)
         open_letters: dict[int, Delivery] = {}
         key = 0
         try:
@@ -349,6 +351,8 @@ class Mover:
                     sender.send(key, copy)
                     while sender.full:
                         self._finish(held, open_letters, sender.settle(1.0))
+                if some and self._retry.unproven:
+                    self._retry.received(len(some), fresh=False)
                 self._finish(held, open_letters, sender.settle(0))
                 yield from self._report(sender)
                 if wanted is not None and counts.fitting >= wanted:
@@ -406,7 +410,6 @@ class Mover:
             if result.outcome == "confirmed":
                 held.acknowledge(delivery)
                 self.counts.sent += 1
-                self._trouble_since = None
             elif result.outcome == "returned":
                 self.counts.returned += 1
                 self.problems[result.copy.routing_key.decode()] = "the broker returned its copy"

@@ -160,8 +160,8 @@ def judge_version(
         yield Finding(
             "warn",
             "version",
-            f"RabbitMQ {version} drops or dead-letters a message of a quorum queue after 20 "
-            "deliveries that failed",
+            f"RabbitMQ {version} drops or dead-letters a message of a quorum queue when it "
+            "failed 21 times",
             "set a dead letter exchange, or x-delivery-limit",
         )
     if not said:

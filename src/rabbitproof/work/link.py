@@ -1,17 +1,15 @@
 """Getting a lost connection back, for every participant the same way.
 
-Knows which errors may pass by themselves, how long to wait between two attempts, and when to give
-up. Refuses to decide what is done with a new connection (that is passed in) and which of several
-brokers it leads to (``amqp/dial``).
+Knows which errors may pass by themselves. Refuses to decide how long to wait between two tries and
+when to give up (``retry``), what is done with a new connection (that is passed in) and which of
+several brokers it leads to (``amqp/dial``).
 """
 
 from __future__ import annotations
 
-import random
+import re
 import time
 from typing import TYPE_CHECKING, Final
-
-import stamina
 
 from rabbitproof.amqp.dial import Dialer
 from rabbitproof.errors import (
@@ -29,13 +27,15 @@ from rabbitproof.model import Disconnected, Note
 from rabbitproof.text import safe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator, Iterable
 
     from rabbitproof.amqp.connection import Connection
+    from rabbitproof.model import Progress
+    from rabbitproof.work.retry import Retry
 
 GIVE_UP_S: Final = 120.0
-"""Seconds without a connection after which a participant gives up. A broker that was killed is
-back within about 10; a machine that boots needs a minute."""
+"""Seconds from a loss without progress after which a participant gives up. A broker that was killed
+is back within about 10; a machine that boots needs a minute."""
 
 CONFIRM_TIMEOUT_S: Final = 60.0
 """Seconds without any answer while publishes are open, after which the connection is given up and
@@ -43,19 +43,12 @@ all of them are sent again on another one. A broker that works answers within a 
 BLOCKED_DEADLINE_S: Final = 3600.0
 """Seconds for which an alarm of the broker, which it told us of, is waited for."""
 
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 0.5
-"""Backoff between attempts, doubling; each is cut by up to a half at random, so that many clients
-do not come at once. Kept short: a refused attempt on a broker that is starting costs nothing, and
-the longest one is the longest that a broker waits for us when it is back."""
-
-_LEAST_PATIENCE_S: Final = 1.0
-"""What an answer gets at least, also just before giving up."""
-
 _INTERNAL_ERROR: Final = 541
 """What RabbitMQ says when a queue's leader is away (AMQP 0-9-1, section 1.2: internal-error)."""
 
 
-_NO_REPLICA: Final = "does not have a replica on the local node"
+_NO_REPLICA: Final = re.compile("does not have a (running )?replica on the local node")
+"""RabbitMQ's own words; 4.3 says ``running``."""
 
 
 def passes(error: Exception) -> bool:
@@ -78,24 +71,25 @@ def lacks_replica(error: Exception) -> bool:
 
     A node that was restarted starts its copy a moment after it lets clients in; another one has it.
     """
-    return isinstance(error, PreconditionFailed) and _NO_REPLICA in error.reply
+    return isinstance(error, PreconditionFailed) and _NO_REPLICA.search(error.reply) is not None
 
 
 def check_silence(
     connection: Connection,
+    retry: Retry,
     since: float,
     in_flight: int,
     blocked: str | None,
     confirm_timeout_s: float = CONFIRM_TIMEOUT_S,
 ) -> None:
-    """Raise when publishes have been without an answer for too long.
+    """Raise when publishes have been without an answer for too long, or until it is given up.
 
     ``since`` is when the last answer came, or what was sent first after that (monotonic seconds).
     Raises ConnectionLost, so that it is tried on another connection; or GivenUp, when the broker
     has said ``blocked`` for an hour: it lives, and another connection would be blocked as well.
     """
     silent = time.monotonic() - since
-    if blocked is None and silent > confirm_timeout_s:
+    if blocked is None and silent > retry.patience(since, confirm_timeout_s):
         raise ConnectionLost(
             f"The broker at {connection.where} answered no publish for {silent:.0f} s; look at "
             "its log, and whether a queue has lost its leader."
@@ -125,71 +119,63 @@ def within(connect: Callable[[], Connection], seconds: float) -> Connection:
 
 
 def reopen(
+    retry: Retry,
     failure: Exception,
     connect: Callable[[], Connection],
-    prepare: Callable[[Connection], None],
-    give_up_s: float = GIVE_UP_S,
+    prepare: Callable[[Connection], Iterable[Progress]],
     *,
-    since: float | None = None,
     worth_it: Callable[[Exception], bool] = passes,
-) -> Generator[Note | Disconnected, None, Connection]:
-    """Open a connection again after ``failure``; return it ready for use.
+    until: float = float("inf"),
+) -> Generator[Progress, None, None]:
+    """Open a connection again after ``failure``, which ``retry`` was told of, and prepare it.
 
-    Both callables are called until they succeed, or until ``give_up_s`` seconds have passed since
-    ``since`` (monotonic seconds; None: now): then GivenUp is raised. What is not ``worth_it`` is
-    raised at once. No attempt takes longer than what is left.
+    Both callables are called until they succeed, or until ``retry`` gives up: then GivenUp is
+    raised. What is not ``worth_it`` is raised at once. No try takes longer than what is left. The
+    first one does not wait beyond ``until`` (monotonic seconds).
     """
-    stamina.instrumentation.set_on_retry_hooks(())  # it would log each attempt by itself
-    began = time.monotonic() if since is None else since
-    until, pauses = began + give_up_s, _pauses()
-    last: Exception = failure
-    left = until - time.monotonic()
-    if left <= 0:
-        raise _given_up(give_up_s, last)
-    yield Note(f"{failure} Reconnecting for up to {left:.0f} s.")
-
-    def pause(error: Exception) -> bool | float:
-        nonlocal last
-        last = error
-        left = until - time.monotonic()
-        return min(next(pauses), left) if left > 0 and worth_it(error) else False
-
-    try:
-        for attempt in stamina.retry_context(on=pause, attempts=None, timeout=None):
-            yield Disconnected(time.monotonic() - began, str(last))
-            with attempt:
-                connection = _attempt(connect, prepare, max(until - time.monotonic(), 0.0))
-    except RabbitproofError as error:
-        if worth_it(error):
-            raise _given_up(give_up_s, error) from error
-        raise
-    where = connection.where if len(getattr(connect, "addresses", ())) > 1 else ""
-    yield Note(f"Connected again{f', to {where}' if where else ''}.")
-    return connection
+    began = now = time.monotonic()
+    if retry.left(began):
+        yield Note(f"{failure} Reconnecting for up to {retry.left(began):.0f} s.")
+    while True:
+        if not retry.left(now):
+            raise _given_up(retry, now, failure) from failure
+        yield Disconnected(now - began, str(failure))
+        time.sleep(retry.pause(time.monotonic(), until))
+        retry.begin(time.monotonic())
+        try:
+            where = yield from _try(retry, connect, prepare)
+            break
+        except RabbitproofError as error:
+            if not worth_it(error):
+                raise
+            failure, now, until = error, time.monotonic(), float("inf")
+    several = len(getattr(connect, "addresses", ())) > 1
+    yield Note(f"Connected again{f', to {where}' if several else ''}.")
 
 
-def _attempt(
-    connect: Callable[[], Connection], prepare: Callable[[Connection], None], left: float
-) -> Connection:
-    connection = within(connect, left)
+def _given_up(retry: Retry, now: float, failure: Exception) -> GivenUp:
+    seconds = now - (now if retry.since is None else retry.since)
+    tried = f"There was no progress for {seconds:.0f} s, in {retry.tries} tries"
+    if not retry.tries:
+        tried = "This was not tried again"
+    return GivenUp(f"{tried} (--give-up-after). {failure}")
+
+
+def _try(
+    retry: Retry,
+    connect: Callable[[], Connection],
+    prepare: Callable[[Connection], Iterable[Progress]],
+) -> Generator[Progress, None, str]:
+    """Connect and prepare once; return where to."""
+    now = time.monotonic()
+    connection = within(connect, retry.left(now))
     usual = connection.patience
-    connection.patience = min(usual, max(left, _LEAST_PATIENCE_S))
+    connection.patience = retry.patience(now, usual)
     try:
-        prepare(connection)
+        yield from prepare(connection)
     except BaseException:
         connection.abandon()
         shun(connect)
         raise
     connection.patience = usual
-    return connection
-
-
-def _pauses() -> Iterator[float]:
-    pause = _FIRST_PAUSE_S
-    while True:
-        yield pause * random.uniform(0.5, 1.0)
-        pause = min(2 * pause, _LONGEST_PAUSE_S)
-
-
-def _given_up(give_up_s: float, last: Exception) -> GivenUp:
-    return GivenUp(f"This was tried again for {give_up_s:.0f} s (--give-up-after). {last}")
+    return connection.where

@@ -38,6 +38,7 @@ from rabbitproof.work import topology as wiring
 from rabbitproof.work.cpu import Cpu
 from rabbitproof.work.link import CONFIRM_TIMEOUT_S, GIVE_UP_S, check_silence, passes, reopen, shun
 from rabbitproof.work.recorder import Recorder
+from rabbitproof.work.retry import Retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
@@ -96,7 +97,7 @@ class Task:
     look at its confirms."""
     progress_every: int = 10_000
     give_up_s: float = GIVE_UP_S
-    """Seconds from the loss of a connection to the next confirm, at most."""
+    """Seconds from the loss of a connection to the next progress (``retry``), at most."""
     confirm_timeout_s: float = CONFIRM_TIMEOUT_S
     """Seconds without any answer to a publish after which its connection counts as lost. It does
     not run while the broker says that it is blocked."""
@@ -120,6 +121,7 @@ class Producer:
         self.ready: int | None = None
         self._connect = connect
         self._connection: Connection | None = None
+        self._retry = Retry(task.give_up_s)
         self._channel = 0
         self._body = _body(task)
         self._publishes: Publishes
@@ -138,8 +140,6 @@ class Producer:
         self._last_answer = 0.0
         self._waiting_since = 0.0
         """When the last answer came, or what was sent first after all had been answered."""
-        self._trouble_since: float | None = None
-        """When a connection was lost; None when there was a confirm since then."""
         self._marked = 0
         self._blocked: str | None = None
 
@@ -147,17 +147,12 @@ class Producer:
         """Do all of it. Raises what can't be helped; the outcomes are in ``summary`` then."""
         wiring.check(self.task.topology)
         try:
+            self._retry.begin(time.monotonic())
             self._connection = self._connect()
-            yield from self._prepare()
-            self._begin()
-            self.outcomes = self.recorder.outcomes(self._open, self.task, self.outcomes)
-            self._take_up()
-            yield Started()
-            self._started = time.monotonic()
-            self._cpu.begin()
-            self._last_answer = self._waiting_since = self._started
             while True:
                 try:
+                    if self._started is None:
+                        yield from self._prepare(self._open)
                     yield from self._pump()
                     break
                 except RabbitproofError as failure:
@@ -223,15 +218,32 @@ class Producer:
 
     # --- before and after ---
 
-    def _prepare(self) -> Iterator[Progress]:
-        """Declare and purge."""
-        connection, topology = self._open, self.task.topology
+    def _prepare(self, connection: Connection) -> Iterator[Progress]:
+        """Make a connection ready to publish on; the first time that ends with Started.
+
+        Declares each time: a broker that restarted has lost what was not durable. Purges until it
+        has begun once, also what it had purged before: a broker that was killed may have it again.
+        Never later: it would take what was confirmed, to us or to another producer of the run.
+        """
+        self._connection = connection
+        first, topology = self._started is None, self.task.topology
         channel = connection.open_channel()
         if self.task.declare:
-            yield from wiring.declare(connection, channel, topology)
-        if self.task.purge:
+            for note in wiring.declare(connection, channel, topology):
+                if first:
+                    yield note
+        if self.task.purge and first:
             yield from wiring.purge(connection, channel, topology)
         connection.call(channel, commands.Channel.Close(200, "done", 0, 0))
+        self._begin()
+        self._blocked = None
+        if first:
+            self.outcomes = self.recorder.outcomes(connection, self.task, self.outcomes)
+            self._take_up()
+            yield Started()
+            self._started = self._last_answer = time.monotonic()
+            self._cpu.begin()
+        self._waiting_since = time.monotonic()
 
     def _begin(self) -> None:
         """Open the channel to publish on; delivery tags count from 1 again."""
@@ -280,29 +292,12 @@ class Producer:
         self._open.abandon()
         shun(self._connect)
         self.recorder.event("lost", why=str(failure), in_flight=len(self._unconfirmed))
-        if self._trouble_since is None:
-            self._trouble_since = time.monotonic()
+        self._retry.lost(time.monotonic())
         for numbers, since in reversed(self._unconfirmed.left()):
             self._again.appendleft((0.0, numbers, since))
         self._unconfirmed = Unconfirmed()
-
-        def prepare(connection: Connection) -> None:
-            self._connection = connection
-            if self.task.declare:
-                # A broker that restarted has lost what was not durable.
-                channel = connection.open_channel()
-                for _ in wiring.declare(connection, channel, self.task.topology):
-                    pass
-            self._begin()
-
-        yield from reopen(
-            failure, self._connect, prepare, self.task.give_up_s, since=self._trouble_since
-        )
+        yield from reopen(self._retry, failure, self._connect, self._prepare)
         self.recorder.event("connected", where=self._open.where)
-        self._blocked = None
-        self._waiting_since = time.monotonic()
-        if not self.task.confirms:
-            self._trouble_since = None
 
     @property
     def _open(self) -> Connection:
@@ -430,7 +425,7 @@ class Producer:
             case Confirms():
                 now = time.monotonic_ns()
                 self._last_answer = self._waiting_since = now / 1e9
-                self._trouble_since = None
+                self._retry.progress()
                 for numbers, since in self._unconfirmed.settle(event):
                     if event.nack:
                         self._refused(numbers, since)
@@ -479,15 +474,19 @@ class Producer:
 
     def _check_deadline(self) -> None:
         """See whether the broker has been silent for too long."""
-        if not (self._unconfirmed or self._open.backlog):
-            return
-        check_silence(
-            self._open,
-            self._waiting_since,
-            len(self._unconfirmed),
-            self._blocked,
-            self.task.confirm_timeout_s,
-        )
+        open_ones = bool(self._unconfirmed or self._open.backlog)
+        if self._retry.unproven:
+            due = open_ones and self.task.confirms and self._blocked is None
+            self._retry.stands(time.monotonic(), due=due)
+        if open_ones:
+            check_silence(
+                self._open,
+                self._retry,
+                self._waiting_since,
+                len(self._unconfirmed),
+                self._blocked,
+                self.task.confirm_timeout_s,
+            )
 
 
 def _body(task: Task) -> tuple[bytes, Callable[[int], bytes]]:

@@ -26,6 +26,7 @@ from rabbitproof.work.link import check_silence
 if TYPE_CHECKING:
     from rabbitproof.amqp.connection import Connection
     from rabbitproof.amqp.session import Event
+    from rabbitproof.work.retry import Retry
 
 WINDOW: Final = 10_000
 """Messages in flight at most."""
@@ -60,10 +61,11 @@ class Result:
 
 
 class Sender:
-    """One channel to publish on."""
+    """One channel to publish on. Tells ``retry`` of its confirms."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, retry: Retry) -> None:
         self.connection = connection
+        self._retry = retry
         self.blocked: str | None = None
         """Why the broker does not take publishes at the moment, if it does not."""
         self._channel = connection.open_channel()
@@ -111,8 +113,13 @@ class Sender:
         results: list[Result] = []
         for event in self.connection.wait(timeout):
             self._take(event, results)
+        if self._retry.unproven:
+            due = bool(self._open) and self.blocked is None
+            self._retry.stands(time.monotonic(), due=due)
         if self._open and not results:
-            check_silence(self.connection, self._waiting_since, len(self._open), self.blocked)
+            check_silence(
+                self.connection, self._retry, self._waiting_since, len(self._open), self.blocked
+            )
         return results
 
     def left(self) -> dict[int, Copy]:
@@ -123,6 +130,7 @@ class Sender:
         match event:
             case Confirms():
                 self._waiting_since = time.monotonic()
+                self._retry.progress()
                 for keys, _ in self._unconfirmed.settle(event):
                     results += [self._done(key, nack=event.nack) for key in keys]
             case Returned():

@@ -41,6 +41,9 @@ STREAM_SETTLE_S: Final = 10.0
 TRANSIENT: Final = "transient_nonexcl_queues"
 """RabbitMQ's name for the feature that queues are neither durable nor exclusive."""
 
+_MANY: Final = 100_000
+"""Messages from which it is said that a queue is being purged: a million took 4 to 5 s (3.10)."""
+
 _UNANSWERED_S: Final = 0.2
 """A count of 0 that took this long may be none."""
 _BUSY_S: Final = 5.0
@@ -202,11 +205,13 @@ def _value(text: str) -> str:
     return plain[1] if plain else text
 
 
-def purge(connection: Connection, channel: int, topology: Topology) -> Iterator[Purged]:
+def purge(connection: Connection, channel: int, topology: Topology) -> Iterator[Note | Purged]:
     """Empty the topology's queues. A stream can't be purged: it is deleted and made again."""
     for queue in topology.queues:
+        count = message_count(connection, channel, queue.name)
+        if count >= _MANY:
+            yield Note(f"purging {safe(queue.name)} ({count:,} messages)…")
         if queue.kind == "stream":
-            count = message_count(connection, channel, queue.name)
             connection.call(channel, methods.QueueDelete(queue=queue.name))
             declare_queue(connection, channel, queue)
             bind(connection, channel, topology, queue)

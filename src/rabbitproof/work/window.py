@@ -44,6 +44,7 @@ from rabbitproof.work.cpu import Cpu
 from rabbitproof.work.inbox import CORRUPT, FOREIGN
 from rabbitproof.work.link import shun, within
 from rabbitproof.work.recorder import Recorder
+from rabbitproof.work.retry import Retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -59,8 +60,6 @@ _COUNT_S: Final = 0.25
 """How often the counts are taken: the window shows them no more often."""
 _LOOK_S: Final = 0.5
 """How often other consumers are looked for while messages are missing."""
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
-"""Between attempts to connect again, doubling. A refused attempt costs nobody anything."""
 _LONGEST_ATTEMPT_S: Final = 10.0
 """For all addresses together."""
 _END_S: Final = 10.0
@@ -98,9 +97,12 @@ class Receiver:
         self.counts = Counts()
         self._connect = connect
         self._connection: Connection | None = None
+        self._retry = Retry()  # never gives up
         self._channel = 0
         self._base = 0
         """The number of the last message before this channel's first."""
+        self._known = 0
+        """Distinct messages that came on the connections before this one."""
         self._wake: Callable[[], None] = lambda: None
         self._stop = threading.Event()
         self._decisions: deque[tuple[Verb, tuple[int, ...]]] = deque()
@@ -118,6 +120,7 @@ class Receiver:
 
         Raises what the broker says to that.
         """
+        self._retry.begin(time.monotonic())
         self._connection = self._connect()
         try:
             self._subscribe(make=True)
@@ -220,6 +223,9 @@ class Receiver:
     def _lost(self, trouble: RabbitproofError) -> None:
         self._open.abandon()
         self.recorder.event("lost", why=str(trouble))
+        came = self.messages.last - self._base
+        self._retry.lost(time.monotonic(), min(came, self.task.prefetch))
+        self._known = self.receipts.unique
         self.messages.lost()
         self._decisions.clear()
         gone = isinstance(trouble, (ConsumerGone, NotFound))
@@ -230,9 +236,8 @@ class Receiver:
 
     def _return(self) -> None:
         """Connect and subscribe again, however long it takes; end when we are to stop."""
-        pause = _FIRST_PAUSE_S
-        while not self._stop.wait(pause):
-            pause = min(2 * pause, _LONGEST_PAUSE_S)
+        while not self._stop.wait(self._retry.pause(time.monotonic())):
+            self._retry.begin(time.monotonic())
             try:
                 self._connection = within(self._connect, _LONGEST_ATTEMPT_S)
                 self._subscribe(make=False)
@@ -260,7 +265,7 @@ class Receiver:
         connection = self._open
         while not self._stop.is_set():
             events = connection.wait(_TICK_S)
-            arrived = time.time()
+            arrived, last = time.time(), self.messages.last
             for event in events:
                 if isinstance(event, Batch):
                     self._batch(event, arrived)
@@ -271,9 +276,18 @@ class Receiver:
                         f"The queue '{safe(self.task.queue)}' was deleted, or its node is gone; "
                         "it is looked for every few seconds."
                     )
+            if self._retry.unproven:
+                self._see(self.messages.last - last)
             self._answer()
             self._count()
             self.recorder.round(self._figures)
+
+    def _see(self, count: int) -> None:
+        """See whether this connection is of use; it brought ``count`` messages just now."""
+        if count:
+            self._retry.received(count, fresh=self.receipts.unique > self._known)
+        else:
+            self._retry.stands(time.monotonic(), due=False)
 
     def _figures(self) -> dict[str, Any]:
         """Return what is worth to be known over time."""

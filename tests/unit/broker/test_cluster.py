@@ -28,6 +28,7 @@ BOTH = ["a@localhost", "b@localhost"]
         ({"type": "quorum", "members": BOTH, "online": BOTH}, "has no leader"),
         ({"type": "quorum", "leader": "a@localhost"}, "does not tell its replicas"),
         ({"type": "stream", "members": BOTH}, "does not tell its replicas"),
+        ({"type": "stream"}, None),  # as 3.10 tells of an empty one
         ({}, "does not tell its type"),
     ],
 )

@@ -227,6 +227,11 @@ def test_a_folder_can_be_named(
     home = put(tmp_path / "archive", "4.2.1")
     monkeypatch.setenv("ERLANG_HOME", str(tmp_path / "archive/usr/lib/erlang"))
     assert world.meant(str(home)) == ("4.2.1", "installed")
+    with monkeypatch.context() as bare:
+        bare.setattr(install, "_erlang_roots", lambda _: [])
+        bare.setenv("PATH", "")
+        with pytest.raises(InstallError, match="no Erlang to run it with"):
+            world.meant(str(home))
     monkeypatch.chdir(home.parent)
     assert releases.provide(f"./{home.name}", world.notes.append).home == home
 
@@ -326,3 +331,74 @@ print(releases.provide(ASKED, lambda line: print("note", line)).version)
         assert sorted(len(lines) for lines in said)[0] == 1
         assert sum("fetching" in line for lines in said for line in lines) == 1
         assert all(lines[-1] == "4.3.6" for lines in said)
+
+
+# --- all of them ------------------------------------------------------------------------------
+
+
+def every(world: World) -> list[str]:
+    return releases.every(world.notes.append)
+
+
+def test_all_are_the_newest_patch_of_each_release_that_is_here(
+    debian: World, tmp_path: Path
+) -> None:
+    """Of what is installed as well, and without asking anybody."""
+    for version in ("4.3.2", "4.3.10", "3.10.8", "3.9.1"):
+        put(tmp_path / "releases" / version, version)
+    debian.install("4.0.5")
+    assert every(debian) == ["4.3.10", "4.0.5", "3.10.8"]
+    debian.install("4.3.11")
+    assert every(debian) == ["4.3.11", "3.10.8"]
+    assert (debian.asked, debian.notes) == (0, [])
+
+
+@pytest.mark.parametrize("here", [None, "4.3.2"])
+def test_where_fewer_than_two_are_here_the_suites_say_what_there_is(
+    debian: World, here: str | None, tmp_path: Path
+) -> None:
+    """What is here is not replaced; what nobody tried is too old. Fetched is none of them yet."""
+    if here is not None:
+        put(tmp_path / "releases" / here, here)
+    debian.suites.append(Suite("Debian oldoldstable", "3.8.9"))
+    debian.suites.append(Suite("this system's own packages", None))
+    assert every(debian) == [here or "4.3.6", "4.0.5", "3.10.8"]
+    assert [one.version for one in releases.cached()] == ([here] if here else [])
+    assert len(debian.notes) == 1
+    assert debian.meant("4.0.5") == ("4.0.5", "fetched")
+
+
+def test_a_suite_that_does_not_answer_is_said(debian: World) -> None:
+    """The others are compared all the same."""
+    debian.suites[1] = InstallError("Debian stable could not be asked: no route.")
+    assert every(debian) == ["4.3.6", "3.10.8"]
+    assert debian.notes[-1] == (
+        "Debian stable could not be asked: no route. What it offers is not tried."
+    )
+
+
+def test_one_release_is_nothing_to_compare(world: World, tmp_path: Path) -> None:
+    """It is an error that says why there is no other, and never a pass of one."""
+    world.suites = [FAILS]
+    put(tmp_path / "releases/4.3.6", "4.3.6")
+    with pytest.raises(InstallError, match=r"4\.3\.6 is the only release.*no route.*Leave out"):
+        every(world)
+    world.has_apt(yes=False)
+    with pytest.raises(InstallError, match="the only release that can be had here"):
+        every(world)
+
+
+def test_without_any_release_it_says_how_to_have_one(world: World) -> None:
+    world.has_apt(yes=False)
+    with pytest.raises(InstallError, match="There is no RabbitMQ on this machine"):
+        every(world)
+
+
+def test_all_is_no_release(debian: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever starts one broker says so, whoever named it, and nothing is fetched."""
+    with pytest.raises(UsageError, match="--rabbitmq all is for `rabbitproof prove --all`"):
+        debian.meant("all")
+    monkeypatch.setenv(releases.VARIABLE, "all")
+    with pytest.raises(UsageError, match="RABBITPROOF_RABBITMQ all is for"):
+        debian.meant()
+    assert debian.asked == 0

@@ -199,3 +199,46 @@ def test_several_scenarios_have_an_index_and_a_folder_each(tmp_path: Path) -> No
     (tmp_path / "index.html").write_text("mine")
     with pytest.raises(UsageError, match="not from a report of ours"):
         report.prepare_all(tmp_path, ["offline"])
+
+
+@pytest.mark.parametrize("name", ["..", "../beside", "/etc", "", ".", "link", 7, None])
+def test_what_an_earlier_object_names_is_not_trusted(tmp_path: Path, name: object) -> None:
+    """Only a folder right below is a part of it; a report elsewhere stays."""
+    beside, folder = tmp_path / "beside", tmp_path / "here"
+    beside.mkdir()
+    folder.mkdir()
+    report.write(tmp_path, result(work=0))
+    report.write(beside, result(work=0))
+    (folder / "link").symlink_to(beside)
+    report.write_all(folder, Suite((), 1.0))
+    found = {"scenarios": [{"scenario": name}], "releases": {str(name): {}}}
+    (folder / "report.json").write_text(json.dumps(found))
+    report.prepare_all(folder, [])
+    assert "report.html" in names(tmp_path)
+    assert "report.html" in names(beside)
+    assert names(folder) == {"link"}
+
+
+@pytest.mark.parametrize("text", ["", "[]", "7", '{"scenarios": 7}', '{"scenarios": [{}]}', "\xff"])
+def test_an_earlier_object_may_be_broken(tmp_path: Path, text: str) -> None:
+    """Then its parts are nobody's; the new report is written all the same."""
+    report.write_all(tmp_path, Suite((), 1.0))
+    (tmp_path / "report.json").write_bytes(text.encode("latin-1"))
+    (tmp_path / "old").mkdir()
+    report.write(tmp_path / "old", result(work=0))
+    report.prepare_all(tmp_path, ["offline"])
+    assert names(tmp_path) == {"old", "offline"}
+
+
+def test_a_part_that_is_not_ours_any_more_stays(tmp_path: Path) -> None:
+    """Somebody put a page of their own there, and this report does not need the place."""
+    entries = (Entry("offline", "A title", 1.0),)
+    (tmp_path / "offline").mkdir()
+    report.write(tmp_path / "offline", result(work=0))
+    report.write_all(tmp_path, Suite(entries, 2.0))
+    (tmp_path / "offline" / "report.html").write_text("mine")
+    report.prepare_all(tmp_path, ["stress"])
+    assert "report.html" in names(tmp_path / "offline")
+    report.write_all(tmp_path, Suite(entries, 2.0))
+    with pytest.raises(UsageError, match="not from a report of ours"):
+        report.prepare_all(tmp_path, ["offline"])

@@ -102,7 +102,9 @@ def shown(found: Suite, width: int = 100) -> str:
 def test_the_table_has_a_line_for_each() -> None:
     """In the order in which they were carried out, and inside 80 columns."""
     text = shown(suite(PASSED, FAILED, LEFT), 80)
-    assert [line.split()[0] for line in text.splitlines()[3:]] == ["good", "bad", "left"]
+    lines = [line.split() for line in text.splitlines()]
+    assert [line[0] for line in lines[3:]] == ["good", "bad", "left"]
+    assert [lines[1][-1], lines[3][-1]] == ["s", "1.2"]  # the last column is there
     assert "1/2" in text
     assert max(map(len, text.splitlines())) <= 80
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from rabbitproof.amqp.confirms import Confirms
-from rabbitproof.errors import ConnectionLost
+from rabbitproof.amqp.session import Blocked, Unblocked
+from rabbitproof.errors import ConnectionLost, GivenUp
 from rabbitproof.identity import Source
 from rabbitproof.model import Queue, Topology
 from rabbitproof.work import produce
@@ -200,6 +201,75 @@ def test_what_is_sent_again_counts_from_the_first_time(clock: list[int]) -> None
     found = sending.summary().latency
     assert found is not None
     assert found["max"] == pytest.approx(3_009.5 - 4, rel=1e-3)
+
+
+def reconnected(count: int, **settings: Any) -> produce.Producer:
+    """One that lost its connection before anything was confirmed, and has another one."""
+    sending = producer(count, give_up_s=30.0, **settings)
+    fill(sending)
+    for _ in sending._recover(ConnectionLost()):
+        pass
+    fill(sending)
+    return sending
+
+
+def pass_time(sending: produce.Producer, clock: list[int], seconds: int) -> None:
+    """Let it look at the clock so often."""
+    for _ in range(seconds):
+        clock[0] += 1_000 * MS
+        sending._check_deadline()
+
+
+def test_silence_after_a_loss_lasts_no_longer_than_until_it_is_given_up(clock: list[int]) -> None:
+    """The confirm timeout alone would let it wait for 60 s on a connection that was just opened."""
+    sending = reconnected(10)
+    pass_time(sending, clock, 30)
+    with pytest.raises(ConnectionLost, match="answered no publish for 31 s"):
+        pass_time(sending, clock, 1)
+    with pytest.raises(GivenUp, match="no progress for 31 s, in 1 tries"):
+        list(sending._recover(ConnectionLost()))
+
+
+def test_a_confirm_after_a_loss_ends_the_time_until_it_is_given_up(clock: list[int]) -> None:
+    sending = reconnected(10)
+    confirm(sending, 1)
+    pass_time(sending, clock, 60)
+    with pytest.raises(ConnectionLost, match="answered no publish for 61 s"):
+        pass_time(sending, clock, 1)
+    for _ in sending._recover(ConnectionLost()):
+        pass
+
+
+def test_being_blocked_after_a_loss_is_no_lack_of_progress(clock: list[int]) -> None:
+    """For however long; when that is over its answers get as long as ever."""
+    sending = reconnected(10)
+    sending._take(Blocked("memory"))
+    pass_time(sending, clock, 600)
+    sending._take(Unblocked())
+    pass_time(sending, clock, 60)
+    with pytest.raises(ConnectionLost):
+        pass_time(sending, clock, 1)
+    for _ in sending._recover(ConnectionLost()):
+        pass
+
+
+def test_waiting_for_the_rate_after_a_loss_is_no_lack_of_progress(clock: list[int]) -> None:
+    """Nothing is due for ten minutes, and the next loss starts a time of its own."""
+    sending = reconnected(10, rate=1 / 600)
+    confirm(sending, 1)
+    for _ in sending._recover(ConnectionLost()):
+        pass
+    pass_time(sending, clock, 590)
+    for _ in sending._recover(ConnectionLost()):
+        pass
+
+
+def test_without_confirms_a_connection_that_stands_is_progress(clock: list[int]) -> None:
+    sending = reconnected(1, confirms=False)
+    pass_time(sending, clock, 4)
+    assert sending._retry.unproven
+    pass_time(sending, clock, 2)
+    assert not sending._retry.unproven
 
 
 def test_without_confirms_there_is_no_latency(clock: list[int]) -> None:

@@ -246,9 +246,21 @@ def test_a_stream_is_purged_by_making_it_anew() -> None:
         Purged("audit.queue", audit=True, messages=9),
     ]
     assert broker.names == [
-        "Queue.Purge", "Queue.Declare", "Queue.Delete", "Queue.Declare", "Queue.Bind",
+        "Queue.Declare", "Queue.Purge",
+        "Queue.Declare", "Queue.Delete", "Queue.Declare", "Queue.Bind",
     ]  # fmt: skip
-    assert [m.passive for m in broker.asked if m.name == "Queue.Declare"] == [True, False]
+    assert [m.passive for m in broker.asked if m.name == "Queue.Declare"] == [True, True, False]
+
+
+def test_a_purge_that_takes_seconds_is_said_first() -> None:
+    """What is purged at once is not."""
+    broker: Any = Broker(
+        QueuePurge=commands.Queue.PurgeOk(7), QueueDeclare=commands.Queue.DeclareOk("q", 10**6, 0)
+    )
+    purging = topology.purge(broker, 1, Topology("x", "k", WORK))
+    assert next(purging) == Note("purging work.queue (1,000,000 messages)…")
+    assert "Queue.Purge" not in broker.names
+    assert list(purging) == [Purged("work.queue", audit=False, messages=7)]
 
 
 # --- counting ------------------------------------------------------------------------------------
