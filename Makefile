@@ -40,14 +40,14 @@ demo: $(VENV)/.runtime  ## prove with 10,000 messages that a private RabbitMQ lo
 	@echo "  $(BIN)/python src/consumer.py --expect 10000 and out again; then kill -9 something"
 	@echo "  README.md                                    says the rest"
 
-test: $(VENV)/.dev  ## run the tests, two at a time, but for those that take long
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+test: $(VENV)/.dev  ## run the tests, four at a time, but for those that take long
+	@$(BIN)/python -m pytest -n 4 --dist worksteal -m "not slow"
 
 test-slow: $(VENV)/.dev  ## run those that take long
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
+	@$(BIN)/python -m pytest -n 4 --dist worksteal -m slow
 
 test-all: $(VENV)/.dev  ## run every test, the long ones too
-	@$(BIN)/python -m pytest -n 2 --dist worksteal
+	@$(BIN)/python -m pytest -n 4 --dist worksteal
 
 check: $(VENV)/.dev  ## check style, types, imports and pinned versions
 	@$(BIN)/python -m ruff check

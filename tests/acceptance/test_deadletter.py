@@ -46,9 +46,11 @@ def test_found_listed_shown_and_sent_back(shell: Any, vhost: Any) -> None:
     dry = shell.run("deadletter", "retry", *queue, "--dry-run")
     assert "would_send=5, stayed=0, after=5" in dry.stdout
     done = shell.run("deadletter", "retry", *queue, "--yes", "--limit", "3")
-    assert done.stdout.splitlines() == [
-        "[deadletter] done. before=5, looked_at=5, fitting=3, sent=3, stayed=0, after=2"
-    ]
+    # It looks at all that came with the third; how many came at once is the broker's affair.
+    assert re.fullmatch(
+        r"\[deadletter\] done\. before=5, looked_at=[345], fitting=3, sent=3, stayed=0, after=2\n",
+        done.stdout,
+    )
     assert (done.returncode, ready(vhost.url, "work")) == (0, 3)
     wrong = shell.run("deadletter", "move", *queue, "--to-queue", "nowhere", "--yes")
     assert wrong.returncode == 1
