@@ -181,11 +181,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int)
     given = parser.parse_args()
 
-    from rabbitproof.broker.install import provide
     from rabbitproof.broker.node import Node
+    from rabbitproof.broker.releases import provide
 
     failed = False
-    with Node.start(provide(lambda text: print(text, file=sys.stderr))) as node:
+    with Node.start(provide(None, lambda text: print(text, file=sys.stderr))) as node:
         for what in given.what or ["retry", "move"]:
             tally = kill_again_and_again(
                 node.url, node.management_url, what, given.times, given.count, given.seed

@@ -73,9 +73,9 @@ def save(screen: Console, name: str) -> None:
 
 def record_monitor(width: int = 124, height: int = 30, seconds: float = 30) -> None:
     """Draw the live monitor of a private node while messages flow through it."""
-    from rabbitproof.broker.install import provide
     from rabbitproof.broker.management import Management
     from rabbitproof.broker.node import Node
+    from rabbitproof.broker.releases import provide
     from rabbitproof.broker.watch import Watch
     from rabbitproof.view.monitor import MonitorApp
     from rabbitproof.work.monitor import Monitor
@@ -88,7 +88,7 @@ def record_monitor(width: int = 124, height: int = 30, seconds: float = 30) -> N
             screen.print(app.screen._compositor.render_update(full=True), end="")
 
     with (
-        Node.start(provide(logging.info), username="guest", password="guest") as node,
+        Node.start(provide(None, logging.info), username="guest", password="guest") as node,
         Management(node.management_url, "guest", "guest") as api,
     ):
         participants = [
@@ -151,8 +151,8 @@ def record_window(width: int = 1220, height: int = 880) -> None:
             sys.exit(
                 f"The picture of the window needs {tool}; install it: apt-get install {package}"
             )
-    from rabbitproof.broker.install import provide
     from rabbitproof.broker.node import Node
+    from rabbitproof.broker.releases import provide
 
     display = f":{100 + os.getpid() % 50_000}"
     read, write = os.pipe()
@@ -175,7 +175,7 @@ def record_window(width: int = 1220, height: int = 880) -> None:
             env=environment, check=True, capture_output=True, text=True, timeout=30,
         ).stdout  # fmt: skip
 
-    with Node.start(provide(logging.info), username="guest", password="guest") as node:
+    with Node.start(provide(None, logging.info), username="guest", password="guest") as node:
         participants = [
             subprocess.Popen(
                 [sys.executable, "-m", "rabbitproof", *command, "--url", node.url],

@@ -98,10 +98,10 @@ def main() -> None:
         measure(given, given.url)
         return
 
-    from rabbitproof.broker.install import provide
     from rabbitproof.broker.node import Node
+    from rabbitproof.broker.releases import provide
 
-    with Node.start(provide(lambda text: print(text, file=sys.stderr))) as node:
+    with Node.start(provide(None, lambda text: print(text, file=sys.stderr))) as node:
         os.environ["RABBITMQ_MANAGEMENT_URL"] = node.management_url
         measure(given, node.url)
 

@@ -37,8 +37,8 @@ import psutil
 
 from rabbitproof.address import parse
 from rabbitproof.amqp.connection import open_connection
-from rabbitproof.broker.install import provide
 from rabbitproof.broker.node import Node
+from rabbitproof.broker.releases import provide
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -263,7 +263,7 @@ def main() -> int:
     with contextlib.ExitStack() as stack:
         node = None
         if given.url is None:
-            node = stack.enter_context(Node.start(provide(print)))
+            node = stack.enter_context(Node.start(provide(None, print)))
         broker = Broker(
             given.url or node.url,  # type: ignore[union-attr]
             given.management_url or node.management_url,  # type: ignore[union-attr]

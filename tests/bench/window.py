@@ -159,10 +159,10 @@ def broker(given: argparse.Namespace) -> Iterator[str]:
             source.kill()
         return
 
-    from rabbitproof.broker.install import provide
     from rabbitproof.broker.node import Node
+    from rabbitproof.broker.releases import provide
 
-    with Node.start(provide(lambda text: print(text, file=sys.stderr))) as node:
+    with Node.start(provide(None, lambda text: print(text, file=sys.stderr))) as node:
         subprocess.run(
             [sys.executable, "-m", "rabbitproof", "produce", "--url", node.url, "--durable",
              "--count", str(given.count), "--audit-queue", ""],
