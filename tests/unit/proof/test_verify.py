@@ -14,7 +14,7 @@ from rabbitproof.proof import manifest as manifests
 from rabbitproof.proof.entries import Header
 from rabbitproof.proof.journal import Journal
 from rabbitproof.proof.manifest import Manifest, Participant
-from rabbitproof.work.verify import verify
+from rabbitproof.proof.verify import verify
 
 if TYPE_CHECKING:
     from pathlib import Path

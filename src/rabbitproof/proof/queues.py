@@ -1,0 +1,75 @@
+"""What a run's files say of one of its queues: the evidence that is judged.
+
+Pure: no I/O, no clock. Refuses to say when a count may be believed (``ends``) and to judge
+(``verdict``).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rabbitproof.proof import ends
+from rabbitproof.proof import manifest as manifests
+from rabbitproof.proof.evidence import QueueEvidence, proves_drained
+from rabbitproof.proof.ledger import QueueReceipts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rabbitproof.proof.record import Record
+    from rabbitproof.proof.run import Run
+
+
+def evidence(run: Run, logical: str) -> QueueEvidence:
+    """Return what the ledgers, and the manifest if there is one, say of a queue."""
+    queue, manifest = run.queues[logical], run.manifest
+    readers = run.readers(queue)
+    receipts: QueueReceipts | None = None
+    if readers:
+        receipts = QueueReceipts()
+        receipts.unite(one.receipts for one in readers if one.receipts is not None)
+    common: dict[str, Any] = {
+        "name": queue.name,
+        "kind": queue.kind,
+        "receipts": receipts,
+        "consumers": _at_once(readers),
+        "unended": sum(not one.ended for one in readers),
+        "passes": max(1, sum(_connections(one) for one in readers)),
+    }
+    if manifest is not None:
+        said = manifest.queues[logical]
+        common |= {
+            name: said[name]
+            for name in ("consumers", "unended", "passes", "second", "unordered")
+            if said.get(name) is not None
+        }
+        return QueueEvidence(
+            left=said.get("left"),
+            drained=bool(said.get("drained")),
+            drops=manifests.drops(said, manifest.run),
+            **common,
+        )
+    last = ends.last_look(queue, run.producers, readers)
+    # A count from before the end of it all says nothing about what is left now.
+    left, second = (None, None) if last is None else ends.counts(queue, last)
+    return QueueEvidence(
+        left=left,
+        second=second,
+        drained=bool(readers) and proves_drained(queue.kind, left, second),
+        **common,
+    )
+
+
+def _at_once(readers: Sequence[Record]) -> int:
+    """Return how many of these consumed at the same time."""
+    spans = sorted(((one.first or one.header).started_ns, one.last_ns) for one in readers)
+    edges = sorted([(start, 1) for start, _ in spans] + [(end, -1) for _, end in spans])
+    most = now = 0
+    for _, step in edges:
+        now += step
+        most = max(most, now)
+    return most
+
+
+def _connections(one: Record) -> int:
+    return sum(event.name == "connected" for event in one.events)

@@ -1,0 +1,141 @@
+"""Which run a folder is judged for, its queues, and whose ledgers belong to it.
+
+Pure: no I/O, no clock. Refuses to find files (``folder``) and to trust them (``whole``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from rabbitproof.errors import UsageError
+from rabbitproof.text import safe
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rabbitproof.model import QueueType
+    from rabbitproof.proof.folder import Folder
+    from rabbitproof.proof.manifest import Manifest
+    from rabbitproof.proof.record import Record
+
+_KINDS: Final = ("classic", "quorum", "stream")
+
+
+@dataclass(frozen=True, slots=True)
+class RunQueue:
+    """A queue of the run."""
+
+    name: str
+    kind: QueueType
+    clusters: frozenset[str]
+    vhosts: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run, as its files tell it."""
+
+    id: str
+    manifest: Manifest | None
+    """None: nobody says who took part."""
+    producers: tuple[Record, ...]
+    consumers: tuple[Record, ...]
+    """Of its queues; they may have read other runs' messages as well."""
+    queues: dict[str, RunQueue]
+    """By logical name, those that are judged."""
+
+    @property
+    def everybody(self) -> tuple[Record, ...]:
+        """All participants whose ledgers are here."""
+        return (*self.producers, *self.consumers)
+
+    def readers(self, queue: RunQueue) -> list[Record]:
+        """Return the consumers of one queue."""
+        return [one for one in self.consumers if one.header.queue == queue.name]
+
+
+def chosen(found: Folder, run: str | None) -> Run:
+    """Return the run that is meant. Raise UsageError where that can't be known."""
+    name = _choose(found, run)
+    manifest = next((one for one in found.manifests if one.run == name), None)
+    producers = tuple(
+        one for one in found.records if one.outcomes is not None and one.header.run == name
+    )
+    queues = _topology(producers, manifest)
+    consumers = tuple(
+        one for one in found.records if one.receipts is not None and _takes_part(one, name, queues)
+    )
+    return Run(name, manifest, producers, consumers, queues)
+
+
+def _choose(found: Folder, run: str | None) -> str:
+    producers = [one for one in found.records if one.outcomes is not None]
+    sizes: dict[str, int] = {one.run: 0 for one in found.manifests}
+    for one in producers:
+        count = 0 if one.outcomes is None else len(one.outcomes.attempted)
+        sizes[one.header.run] = sizes.get(one.header.run, 0) + count
+    listed = ", ".join(f"{name} ({count:,} messages)" for name, count in sizes.items())
+    if run is not None:
+        if run not in sizes:
+            there = f"; there are {listed}" if sizes else ""
+            raise UsageError(f"No ledger here is of the run {safe(run, 40)}{there}.")
+        return run
+    if not sizes:
+        raise UsageError(
+            "There is no producer's ledger here, so nobody knows what was sent; copy it into one "
+            "of the folders, or name its folder as well."
+        )
+    if len(sizes) > 1:
+        raise UsageError(
+            f"These are ledgers of {len(sizes)} runs: {listed}. Choose one with --run."
+        )
+    return next(iter(sizes))
+
+
+def _topology(producers: Sequence[Record], manifest: Manifest | None) -> dict[str, RunQueue]:
+    """Return the queues to judge, by logical name: the manifest's, else those of the producers."""
+    clusters = frozenset(str(one.header.versions.get("cluster", "")) for one in producers) - {""}
+    vhosts = frozenset(str(one.header.topology.get("vhost", "")) for one in producers) - {""}
+    if manifest is not None:
+        return {
+            logical: RunQueue(queue["name"], queue["kind"], clusters, vhosts)
+            for logical, queue in manifest.queues.items()
+        }
+    found: dict[str, RunQueue] = {}
+    for one in producers:
+        for queue in queues_of(one):
+            name, kind = str(queue.get("name")), _kind(queue)
+            if queue.get("role") in ("work", "audit"):
+                found[name] = RunQueue(name, kind, clusters, vhosts)
+    return found
+
+
+def queues_of(one: Record) -> list[dict[str, Any]]:
+    """Return the queues of a participant's topology."""
+    queues = one.header.topology.get("queues")
+    return [queue for queue in queues if isinstance(queue, dict)] if queues else []
+
+
+def _kind(queue: dict[str, Any]) -> QueueType:
+    """Return a queue's type: what the broker said, else what was asked for."""
+    effective = queue.get("effective")
+    kind = effective.get("type") if isinstance(effective, dict) else None
+    kind = kind or queue.get("type")
+    # Whatever it is, a count of 0 alone proves little then.
+    return kind if kind in _KINDS else "quorum"
+
+
+def _takes_part(one: Record, run: str, topology: dict[str, RunQueue]) -> bool:
+    """Say whether a consumer read one of the run's queues."""
+    header = one.header
+    if header.run not in ("", run):
+        return False
+    cluster = str(header.versions.get("cluster", ""))
+    vhost = str(header.topology.get("vhost", ""))
+    return any(
+        queue.name == header.queue
+        and (not cluster or not queue.clusters or cluster in queue.clusters)
+        and (not vhost or not queue.vhosts or vhost in queue.vhosts)
+        for queue in topology.values()
+    )
