@@ -79,6 +79,18 @@ class QueueEvidence:
         return self.left or None
 
 
+@dataclass(frozen=True, slots=True)
+class Gaps:
+    """What is not known because ledgers are missing or cut. Whole sentences, each of which leaves
+    the verdict open.
+    """
+
+    producers: tuple[str, ...] = ()
+    """There may be messages that no ledger knows: what came may be theirs, and a count as well."""
+    consumers: tuple[str, ...] = ()
+    """There may be receipts that no ledger has: what nobody saw may be among them."""
+
+
 def proves_drained(kind: QueueType, left: int | None, second: int | None = None) -> bool:
     """Say whether these counts prove that a queue holds nothing more.
 

@@ -16,7 +16,7 @@ from rabbitproof.proof.queues import evidence
 from rabbitproof.proof.result import result
 from rabbitproof.proof.run import chosen
 from rabbitproof.proof.verdict import Claim, judge
-from rabbitproof.proof.whole import missing
+from rabbitproof.proof.whole import gaps, missing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,6 +48,7 @@ def judged(found: Folder, run: Run) -> TrialResult:
             for one in (manifest.claims if manifest else ())
         ],
         missing=missing(found, run),
+        gaps=gaps(run),
         unfired=[one["name"] for one in (manifest.faults if manifest else ()) if not one["fired"]],
         permits=manifest.permits if manifest else (),
         others=manifest is None,

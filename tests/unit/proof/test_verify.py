@@ -10,6 +10,7 @@ import pytest
 
 from rabbitproof.errors import LedgerFailed, UsageError
 from rabbitproof.identity import Source
+from rabbitproof.proof import frames
 from rabbitproof.proof import manifest as manifests
 from rabbitproof.proof.entries import Header
 from rabbitproof.proof.journal import Journal
@@ -270,6 +271,59 @@ def test_a_producer_whose_messages_came_and_whose_ledger_did_not_is_missing(
     assert "producer 2 of this run" in reasons(result)
 
 
+def cut(path: Path, entries: int) -> None:
+    """Leave so many frames of a ledger, as a copy that was made while it was written."""
+    data = path.read_bytes()
+    reader = frames.Reader(data)
+    for _ in zip(range(entries), reader, strict=False):
+        pass
+    path.write_bytes(data[: reader.end])
+
+
+def in_two_halves(folder: Path) -> Path:
+    """A producer's ledger: header, attempt and confirm of 1 to 5, of 6 to 10, its end."""
+    with Journal.create(folder, "producer-p", header("producer", "p")) as journal:
+        outcomes = journal.outcomes()
+        for numbers in (range(1, 6), range(6, 11)):
+            outcomes.attempt(numbers)
+            outcomes.confirm(numbers)
+        journal.end({"t_ns": START + 5 * SECOND, "counts": {}, "consumers": {}})
+    return journal.path
+
+
+@pytest.mark.parametrize("rest", [0, 5], ids=["at a frame", "within one"])
+def test_what_came_shows_that_a_producers_ledger_is_cut(tmp_path: Path, rest: int) -> None:
+    """10 is lost, and the part of the ledger that says so is missing: 6 to 9 came."""
+    path = in_two_halves(tmp_path)
+    consumed(tmp_path, numbers=range(1, 10))
+    assert decided(tmp_path) == ("FAIL", 1, 0)
+    whole = path.read_bytes()
+    cut(path, 3)
+    path.write_bytes(whole[: path.stat().st_size + rest])
+    result = verify([tmp_path])
+    assert str(result.verdict.decision) == "UNKNOWN"
+    assert "The ledger of producer 1 ends at 5, and 9 came, and 3 more of such" in reasons(result)
+
+
+def test_a_producers_ledger_without_an_end_leaves_it_open(tmp_path: Path) -> None:
+    """All that it knows came; what it does not know may be lost."""
+    path = in_two_halves(tmp_path)
+    consumed(tmp_path, numbers=range(1, 6))
+    assert decided(tmp_path)[0] == "FAIL"
+    cut(path, 3)
+    result = verify([tmp_path])
+    assert str(result.verdict.decision) == "UNKNOWN"
+    assert "producer 1 (producer-p.ledger) has no end" in reasons(result)
+    assert "--resume" in reasons(result)
+
+
+def test_what_the_rest_of_a_cut_ledger_proves_lost_is_lost(tmp_path: Path) -> None:
+    path = in_two_halves(tmp_path)
+    consumed(tmp_path, numbers=range(1, 5))
+    cut(path, 3)
+    assert decided(tmp_path) == ("FAIL", 1, 0)
+
+
 def test_the_same_file_twice_counts_once_and_the_longer_copy_counts(tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     produced(one)
@@ -303,7 +357,7 @@ def test_a_damaged_or_empty_ledger_is_one_of_which_not_all_is_known(tmp_path: Pa
     (tmp_path / "empty.ledger").touch()
     result = verify([tmp_path])
     assert str(result.verdict.decision) == "UNKNOWN"
-    assert "is damaged there" in reasons(result)
+    assert "is damaged at byte" in reasons(result)
     assert "empty.ledger" in reasons(result)
 
 
