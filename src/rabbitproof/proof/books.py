@@ -84,7 +84,7 @@ def audit(
     receipts = queue.receipts
     tally = _tally(outcomes, queue)
     tally.copies_unknown = tally.copies_unknown or strangers or queue.unended > 0
-    books = _balance(tally, queue, incomplete=incomplete)
+    books = _balance(tally, queue, incomplete=incomplete or bool(queue.unsaid))
     exact = books.lost == tally.unseen
     unchecked = _why_order_means_nothing(queue)
     dropped: dict[str, int] = {}

@@ -54,6 +54,9 @@ class QueueEvidence:
     unended: int = 0
     """Consumers that ended without a word (killed): what they received last may have gone back
     to the queue, so that there is a second copy of what was seen."""
+    unsaid: tuple[str, ...] = ()
+    """Consumers whose ledgers have no end, and nobody says that they are whole: what nobody saw
+    may have been received by them."""
     passes: int = 1
     """How often a stream was read from the same place at most: once for each consumer and each
     new connection. Reading it again makes no duplicates."""

@@ -6,18 +6,20 @@ the queues itself; ``verify`` reads it.
 ::
 
     {"format": 1, "run": "0a1b2c3d4e5f", "scenario": "offline",
-     "participants": [{"kind": "producer", "name": "prove", "file": "producer-….ledger"}, …],
+     "participants": [{"kind": "producer", "name": "prove", "file": "producer-….ledger",
+                       "size": 1234, "crc": 305419896}, …],
      "queues": {"work.queue": {"name": "work.queue", "kind": "classic", "judged": true,
                                "left": 0, "drained": true, "dropped": {"expired": 3}}, …},
      "claims": [{"text": "…", "held": true, "found": "…"}, …],
      "faults": [{"name": "broker-kill", "at_s": 1.2, "fired": true, "evidence": "…"}, …],
      "permits": ["expired"]}
 
-Of what was dropped, ``dropped_names`` may say which messages: reason -> producer -> list of
-[first, last]. A queue may also say ``second``, ``consumers``, ``unended``, ``passes`` and
-``unordered``, which mean what they mean in ``QueueEvidence``; and the whole ``result``: figures
-that only whoever carried it out knows (``title``, ``teaches``, ``publish_per_s`` …), by their
-names in ``TrialResult``.
+``size`` and ``crc`` are of the file after its writer was known to be gone: bytes up to the end of
+the last whole frame, and that frame's checksum. Of what was dropped, ``dropped_names`` may say
+which messages: reason -> producer -> list of [first, last]. A queue may also say ``second``,
+``consumers``, ``unended``, ``passes`` and ``unordered``, which mean what they mean in
+``QueueEvidence``; and the whole ``result``: figures that only whoever carried it out knows
+(``title``, ``teaches``, ``publish_per_s`` …), by their names in ``TrialResult``.
 
 Refuses to judge (``verdict``). What is read is untrusted and checked for its shape.
 """
@@ -58,6 +60,11 @@ class Participant:
     name: str
     file: str
     """The name of its ledger, without a folder; empty when it never came to write one."""
+    size: int | None = None
+    """Bytes up to the end of the last whole frame, once its writer was known to be gone; None
+    where nobody says."""
+    crc: int | None = None
+    """The checksum of that frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +197,12 @@ def _manifest(found: dict[str, Any]) -> Manifest:
         run=found["run"],
         scenario=str(found.get("scenario", "")),
         participants=tuple(
-            Participant(str(one["kind"]), str(one["name"]), str(one["file"]))
+            Participant(
+                str(one["kind"]),
+                str(one["name"]),
+                str(one["file"]),
+                *(one[name] if type(one.get(name)) is int else None for name in ("size", "crc")),
+            )
             for one in found["participants"]
         ),
         queues=found["queues"],

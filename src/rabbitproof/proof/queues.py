@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rabbitproof.proof import ends
+from rabbitproof.proof import ends, whole
 from rabbitproof.proof import manifest as manifests
 from rabbitproof.proof.evidence import QueueEvidence, proves_drained
 from rabbitproof.proof.ledger import QueueReceipts
@@ -32,6 +32,7 @@ def evidence(run: Run, logical: str) -> QueueEvidence:
         "name": queue.name,
         "kind": queue.kind,
         "receipts": receipts,
+        "unsaid": tuple(whole.who(one) for one in whole.unsaid(run, readers)),
         "consumers": _at_once(readers),
         "unended": sum(not one.ended for one in readers),
         "passes": max(1, sum(_connections(one) for one in readers)),
@@ -61,9 +62,14 @@ def evidence(run: Run, logical: str) -> QueueEvidence:
 
 
 def _at_once(readers: Sequence[Record]) -> int:
-    """Return how many of these consumed at the same time."""
-    spans = sorted(((one.first or one.header).started_ns, one.last_ns) for one in readers)
-    edges = sorted([(start, 1) for start, _ in spans] + [(end, -1) for _, end in spans])
+    """Return how many of these consumed at the same time, at most.
+
+    One without an end may have gone on for any time.
+    """
+    edges = sorted(
+        [((one.first or one.header).started_ns, 1) for one in readers]
+        + [(one.last_ns, -1) for one in readers if one.ended]
+    )
     most = now = 0
     for _, step in edges:
         now += step

@@ -74,6 +74,17 @@ class Record:
         return max(times)
 
 
+def mark(path: Path) -> tuple[int, int]:
+    """Return where the last whole frame of a file ends, and its checksum: what tells later
+    whether a copy of it is whole. Raise OSError when it can't be read.
+    """
+    with _contents(path) as data:
+        reader = frames.Reader(data)
+        for _ in reader:
+            pass
+        return reader.end, reader.crc
+
+
 def read(path: Path) -> Record:
     """Read one file. Raise LedgerFailed with a sentence when it is none that can be read."""
     name = safe(str(path))

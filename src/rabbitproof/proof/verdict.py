@@ -105,7 +105,7 @@ def judge(
         open_ones = _open(name, queue, queues[name], word)
         # What nobody read can't be decided by its count alone; that leaves the run as it is.
         (notes if _said_only(queue, queues[name]) else doubts).extend(open_ones)
-        notes += _notes(name, queue, word, permits)
+        notes += _notes(name, queue, queues[name], word, permits)
     failures += [
         claim.found or f"This did not hold: {claim.text}" for claim in claims if not claim.held
     ]
@@ -228,11 +228,15 @@ def _open(name: str, queue: QueueVerdict, evidence: QueueEvidence, word: str) ->
             "consume them, then judge again."
         )
     if books.undecided:
-        why = (
-            "it is not proven that nothing is left in it"
-            if evidence.counted != 0
-            else "what was dropped from it is known by number only"
-        )
+        if evidence.counted != 0:
+            why = "it is not proven that nothing is left in it"
+        elif evidence.unsaid:
+            why = (
+                f"the ledger of {' and that of '.join(evidence.unsaid)} has no end: nobody says "
+                "that all it received is in there"
+            )
+        else:
+            why = "what was dropped from it is known by number only"
         seen = "not seen" if evidence.receipts is not None else "only counted"
         out.append(f"{_messages(books.undecided, word)} {seen} in {name}, and {why}.")
     if books.residue < 0:
@@ -252,10 +256,18 @@ def _decided(queue: QueueVerdict) -> bool:
     return queue.judged_by == "ledger" or not queue.books.undecided
 
 
-def _notes(name: str, queue: QueueVerdict, word: str, permits: Collection[str]) -> list[str]:
+def _notes(
+    name: str, queue: QueueVerdict, evidence: QueueEvidence, word: str, permits: Collection[str]
+) -> list[str]:
     """Return what has to be said of a queue and decides nothing."""
-    return [
+    out = [
         f"{_went(count, reason, word, name)}, which this scenario permits."
         for reason, count in queue.unhandled.items()
         if reason in permits
     ]
+    if evidence.unsaid:
+        out.append(
+            f"The ledger of {' and that of '.join(evidence.unsaid)} has no end, and nobody says "
+            f"that it is whole: copies and damage in {name} are counted as far as it goes."
+        )
+    return out

@@ -11,7 +11,10 @@ from rabbitproof.proof.evidence import Gaps
 from rabbitproof.text import safe
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rabbitproof.proof.folder import Folder
+    from rabbitproof.proof.manifest import Participant
     from rabbitproof.proof.record import Record
     from rabbitproof.proof.run import Run
 
@@ -24,30 +27,87 @@ def missing(found: Folder, run: Run) -> list[str]:
 def gaps(run: Run) -> Gaps:
     """Say what is not known because ledgers are cut, damaged, or nobody says that they are whole.
 
-    Not of consumers of whom nobody says anything: they only lack receipts, which is said with
-    the queue (``unheard``).
+    Not of a consumer of whose ledger nobody says anything: that one only lacks receipts, which is
+    said with its queue (``unsaid``).
     """
+    told = _told(run)
     return Gaps(
         producers=tuple(
-            sentence for one in run.producers if (sentence := _cut(one) or _endless(one))
+            sentence
+            for one in run.producers
+            if (sentence := _cut(one, told) or _endless(one, told))
         ),
-        consumers=tuple(sentence for one in run.consumers if (sentence := _cut(one))),
+        consumers=tuple(
+            sentence
+            for one in run.consumers
+            if (sentence := _cut(one, told) or _ended_by_manifest(one, run))
+        ),
     )
 
 
-def _cut(one: Record) -> str | None:
+def unsaid(run: Run, readers: Sequence[Record]) -> list[Record]:
+    """Return those without an end of whose ledgers nobody says that they are whole."""
+    told = _told(run)
+    return [one for one in readers if not one.ended and _said(one, told) is None]
+
+
+def _told(run: Run) -> dict[str, Participant]:
+    """Return what the manifest says of each file."""
+    return {one.file: one for one in (run.manifest.participants if run.manifest else ())}
+
+
+def _said(one: Record, told: dict[str, Participant]) -> Participant | None:
+    """Return what somebody wrote down of a file after its writer was gone."""
+    said = told.get(one.path.name)
+    return None if said is None or said.size is None or one.size > said.size else said
+
+
+def _cut(one: Record, told: dict[str, Participant]) -> str | None:
     """Say why a ledger is provably not all that its participant wrote."""
+    said = _said(one, told)
+    if said is not None and said.size is not None and one.size < said.size:
+        return (
+            f"The ledger of {who(one)} is cut off: it has {one.size:,} of {said.size:,} bytes; "
+            "copy it again from the host that wrote it."
+        )
+    if said is not None and said.crc != one.crc:
+        return (
+            f"The ledger of {who(one)} is not the one that the manifest of its run tells of; copy "
+            "both again."
+        )
     return one.damaged
 
 
-def _endless(one: Record) -> str | None:
+def _endless(one: Record, told: dict[str, Participant]) -> str | None:
     """Say that nobody knows whether a producer's ledger is whole."""
-    if one.ended:
+    if one.ended or _said(one, told) is not None:
         return None
     return (
         f"The ledger of {who(one)} has no end, and nobody says that it is whole: what was "
         "confirmed after that is not known. Go on with it with produce --resume; if its producer "
         "still runs, judge again at its end."
+    )
+
+
+def _ended_by_manifest(one: Record, run: Run) -> str | None:
+    """Say that a consumer's ledger lacks the end that it had, by the manifest of its run.
+
+    Where so many ended without a word, one without an end may be one of them.
+    """
+    if run.manifest is None:
+        return None
+    queue = next(
+        (logical for logical, each in run.queues.items() if each.name == one.header.queue), ""
+    )
+    readers = run.readers(run.queues[queue]) if queue else []
+    unended = run.manifest.queues[queue].get("unended") if queue else None
+    open_ones = unsaid(run, readers)
+    if one not in open_ones or not isinstance(unended, int) or len(open_ones) <= unended:
+        return None
+    others = "every consumer" if not unended else f"all consumers but {unended}"
+    return (
+        f"The ledger of {who(one)} is cut off: it has no end, and {others} of "
+        f"{safe(one.header.queue, 60)} ended in good order; copy it again."
     )
 
 

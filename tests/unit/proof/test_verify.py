@@ -15,6 +15,7 @@ from rabbitproof.proof import manifest as manifests
 from rabbitproof.proof.entries import Header
 from rabbitproof.proof.journal import Journal
 from rabbitproof.proof.manifest import Manifest, Participant
+from rabbitproof.proof.record import mark
 from rabbitproof.proof.verify import verify
 
 if TYPE_CHECKING:
@@ -206,11 +207,23 @@ def test_and_a_clock_that_was_set_forward_makes_no_loss(tmp_path: Path) -> None:
     assert decided(tmp_path)[:2] == ("UNKNOWN", 0)
 
 
-def test_a_killed_consumer_leaves_the_proof_to_the_next(tmp_path: Path) -> None:
+def test_what_a_consumer_without_an_end_may_have_seen_is_not_lost(tmp_path: Path) -> None:
+    """The queue is empty, and 10 may be in the part of its ledger that is not here."""
     produced(tmp_path)
     consumed(tmp_path, "killed", numbers=range(1, 6), end=None, pid=2)
-    consumed(tmp_path, "next", numbers=range(5, 10), pid=3)
-    assert decided(tmp_path) == ("FAIL", 1, 0)
+    consumed(tmp_path, "next", numbers=range(6, 10), pid=3)
+    assert decided(tmp_path) == ("UNKNOWN", 0, 1)
+    assert "the ledger of killed (consumer-killed.ledger) has no end" in reasons(verify([tmp_path]))
+
+
+def test_and_where_nothing_is_unseen_without_it_it_is_a_pass(tmp_path: Path) -> None:
+    produced(tmp_path)
+    consumed(tmp_path, "killed", numbers=range(1, 6), end=None, pid=2)
+    consumed(tmp_path, "next", numbers=range(6, 11), pid=3)
+    result = verify([tmp_path])
+    assert str(result.verdict.decision) == "PASS"
+    assert "are counted as far as it goes" in " ".join(result.verdict.notes)
+    assert result.verdict.queues["work.queue"].reordered is None, "it may still run"
 
 
 def test_a_producer_that_died_is_believed_to_have_gone_on_for_a_while(tmp_path: Path) -> None:
@@ -396,7 +409,7 @@ def manifest(**values: Any) -> Manifest:
 
 def test_a_manifest_names_the_queues_and_says_what_was_seen_of_them(tmp_path: Path) -> None:
     produced(tmp_path)
-    consumed(tmp_path, numbers=range(1, 10), end=None)
+    consumed(tmp_path, numbers=range(1, 10))
     told = {"publish_per_s": 77, "title": "T", "safe": 3, "longest_gap_s": 4.5}
     manifests.write(tmp_path, manifest(result=told))
     result = verify([tmp_path])
@@ -405,6 +418,60 @@ def test_a_manifest_names_the_queues_and_says_what_was_seen_of_them(tmp_path: Pa
     assert "kept no ledger" not in reasons(result)
     assert (result.publish_per_s, result.title, result.safe) == (77, "T", True)
     assert (result.longest_gap_s, result.without_service_s) == (4.5, None)
+
+
+def test_a_consumers_ledger_without_the_end_that_it_had_is_cut(tmp_path: Path) -> None:
+    """The manifest of its run says that none was killed."""
+    produced(tmp_path)
+    consumed(tmp_path, end=None)
+    queue = manifest().queues["logical"] | {"unended": 0}
+    manifests.write(tmp_path, manifest(queues={"logical": queue}))
+    result = verify([tmp_path])
+    assert str(result.verdict.decision) == "UNKNOWN"
+    assert "The ledger of c (consumer-c.ledger) is cut off: it has no end" in reasons(result)
+    manifests.write(tmp_path, manifest(queues={"logical": queue | {"unended": 1}}))
+    assert str(verify([tmp_path]).verdict.decision) == "PASS"
+
+
+def marked(folder: Path) -> None:
+    """Write a manifest that says of each file how long it was at the end."""
+    everybody = tuple(
+        Participant(kind, kind[0], f"{kind}-{kind[0]}.ledger", *mark(path))
+        for kind in ("producer", "consumer")
+        for path in folder.glob(f"{kind}-*")
+    )
+    manifests.write(folder, manifest(participants=everybody))
+
+
+@pytest.mark.parametrize(("seen", "decision"), [(11, "PASS"), (10, "FAIL")])
+def test_a_ledger_without_an_end_is_whole_if_somebody_says_so(
+    tmp_path: Path, seen: int, decision: str
+) -> None:
+    """Both died, and whoever saw them end wrote down how long their files were."""
+    produced(tmp_path, end=None)
+    consumed(tmp_path, numbers=range(1, seen), end=None)
+    marked(tmp_path)
+    assert str(verify([tmp_path]).verdict.decision) == decision
+
+
+@pytest.mark.parametrize("kind", ["producer", "consumer"])
+def test_and_cut_off_if_it_is_shorter(tmp_path: Path, kind: str) -> None:
+    produced(tmp_path)
+    consumed(tmp_path)
+    marked(tmp_path)
+    cut(tmp_path / f"{kind}-{kind[0]}.ledger", 3)
+    result = verify([tmp_path])
+    assert str(result.verdict.decision) == "UNKNOWN"
+    assert f"({kind}-{kind[0]}.ledger) is cut off: it has" in reasons(result)
+
+
+def test_and_another_file_of_that_name_is_not_taken_for_it(tmp_path: Path) -> None:
+    produced(tmp_path)
+    path = consumed(tmp_path)
+    marked(tmp_path)
+    path.unlink()
+    consumed(tmp_path, numbers=range(11, 21))
+    assert "is not the one that the manifest" in reasons(verify([tmp_path]))
 
 
 def test_a_participant_whose_ledger_is_not_there_makes_it_unknown(tmp_path: Path) -> None:
