@@ -6,13 +6,14 @@ Pure: no I/O, no clock. Refuses to find files (``folder``) and to trust them (``
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from rabbitproof.errors import UsageError
 from rabbitproof.text import safe
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from rabbitproof.model import QueueType
     from rabbitproof.proof.folder import Folder
@@ -30,6 +31,8 @@ class RunQueue:
     kind: QueueType
     clusters: frozenset[str]
     vhosts: frozenset[str]
+    role: str = ""
+    """``work`` or ``audit``; empty where nobody says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +58,17 @@ class Run:
         return [one for one in self.consumers if one.header.queue == queue.name]
 
 
-def chosen(found: Folder, run: str | None) -> Run:
-    """Return the run that is meant. Raise UsageError where that can't be known."""
+def chosen(found: Folder, run: str | None, named: Mapping[str, str] = MappingProxyType({})) -> Run:
+    """Return the run that is meant. Raise UsageError where that can't be known.
+
+    ``named``: role -> the queue that has it, where the ledgers do not say so.
+    """
     name = _choose(found, run)
     manifest = next((one for one in found.manifests if one.run == name), None)
     producers = tuple(
         one for one in found.records if one.outcomes is not None and one.header.run == name
     )
-    queues = _topology(producers, manifest)
+    queues = _topology(producers, manifest, named)
     consumers = tuple(
         one for one in found.records if one.receipts is not None and _takes_part(one, name, queues)
     )
@@ -93,22 +99,33 @@ def _choose(found: Folder, run: str | None) -> str:
     return next(iter(sizes))
 
 
-def _topology(producers: Sequence[Record], manifest: Manifest | None) -> dict[str, RunQueue]:
-    """Return the queues to judge, by logical name: the manifest's, else those of the producers."""
+def _topology(
+    producers: Sequence[Record], manifest: Manifest | None, named: Mapping[str, str]
+) -> dict[str, RunQueue]:
+    """Return the queues to judge, by logical name: the manifest's, else those of the producers.
+
+    With those that were ``named``, which the producers may know nothing of.
+    """
     clusters = frozenset(str(one.header.versions.get("cluster", "")) for one in producers) - {""}
     vhosts = frozenset(str(one.header.topology.get("vhost", "")) for one in producers) - {""}
+    told = [queue for one in producers for queue in queues_of(one)]
+    roles = {str(one.get("name")): str(one.get("role")) for one in told}
+    roles = {name: role for name, role in roles.items() if role not in named}
+    roles |= {name: role for role, name in named.items()}
+    kinds: dict[str, tuple[str, QueueType]] = {}
     if manifest is not None:
-        return {
-            logical: RunQueue(queue["name"], queue["kind"], clusters, vhosts)
-            for logical, queue in manifest.queues.items()
-        }
-    found: dict[str, RunQueue] = {}
-    for one in producers:
-        for queue in queues_of(one):
-            name, kind = str(queue.get("name")), _kind(queue)
-            if queue.get("role") in ("work", "audit"):
-                found[name] = RunQueue(name, kind, clusters, vhosts)
-    return found
+        kinds = {logical: (one["name"], one["kind"]) for logical, one in manifest.queues.items()}
+    else:
+        for one in told:
+            if one.get("role") in ("work", "audit"):
+                kinds[str(one.get("name"))] = (str(one.get("name")), _kind(one))
+    there = {name for name, _ in kinds.values()}
+    # Whatever it is, a count of 0 alone proves little then.
+    kinds |= {name: (name, "quorum") for name in named.values() if name not in there}
+    return {
+        logical: RunQueue(name, kind, clusters, vhosts, roles.get(name, ""))
+        for logical, (name, kind) in kinds.items()
+    }
 
 
 def queues_of(one: Record) -> list[dict[str, Any]]:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from files import OTHER, RUN, SECOND, START, consumed, header, produced
 from rabbitproof.errors import LedgerFailed, UsageError
 from rabbitproof.identity import Source
 from rabbitproof.proof import frames
 from rabbitproof.proof import manifest as manifests
-from rabbitproof.proof.entries import Header
 from rabbitproof.proof.journal import Journal
 from rabbitproof.proof.manifest import Manifest, Participant
 from rabbitproof.proof.record import mark
@@ -22,84 +22,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rabbitproof.model import TrialResult
-
-RUN, OTHER = "0a1b2c3d4e5f", "ffffffffffff"
-SECOND = 10**9
-START = 1_700_000_000 * SECOND
-
-
-def header(kind: str, name: str, **values: Any) -> Header:
-    queues = [{"name": "work.queue", "role": "work", "type": "classic"}]
-    base: dict[str, Any] = {
-        "kind": kind,
-        "run": RUN if kind == "producer" else "",
-        "producer": 1 if kind == "producer" else 0,
-        "name": name,
-        "host": "a" if kind == "producer" else "b",
-        "pid": 1,
-        "started_ns": START,
-        "queue": "" if kind == "producer" else "work.queue",
-        "topology": {"exchange": "x", "routing_key": "k", "vhost": "/", "queues": queues},
-        "versions": {"rabbitmq": "3.10.8", "cluster": "c"},
-    }
-    return Header(**base | values)
-
-
-def produced(
-    folder: Path,
-    name: str = "p",
-    *,
-    numbers: Any = range(1, 11),
-    confirmed: Any = range(1, 11),
-    end: int | None = 5,
-    left: int = 10,
-    consumers: int = 0,
-    **values: Any,
-) -> Path:
-    """A producer's ledger that ended so many seconds after its start, or died."""
-    with Journal.create(folder, f"producer-{name}", header("producer", name, **values)) as journal:
-        outcomes = journal.outcomes()
-        outcomes.attempt(numbers)
-        outcomes.confirm(confirmed)
-        journal.sample(journal.header.started_ns + SECOND, {})
-        if end is not None:
-            journal.end(
-                {
-                    "t_ns": journal.header.started_ns + end * SECOND,
-                    "counts": {"work.queue": left},
-                    "consumers": {"work.queue": consumers},
-                    "summary": {"published": len(confirmed), "seconds": 2.0},
-                }
-            )
-    return journal.path
-
-
-def consumed(
-    folder: Path,
-    name: str = "c",
-    *,
-    numbers: Any = range(1, 11),
-    source: Source = Source(RUN, 1),  # noqa: B008 - a frozen value
-    end: int | None = 20,
-    left: int | None = 0,
-    consumers: int | None = 0,
-    second: int | None = None,
-    **values: Any,
-) -> Path:
-    """A consumer's ledger."""
-    with Journal.create(folder, f"consumer-{name}", header("consumer", name, **values)) as journal:
-        journal.event(journal.header.started_ns, "connected")
-        journal.receipts().of(source).add(numbers, redelivered=False)
-        if end is not None:
-            journal.end(
-                {
-                    "t_ns": journal.header.started_ns + end * SECOND,
-                    "counts": {"work.queue": left},
-                    "consumers": {"work.queue": consumers},
-                    "second": {"work.queue": second},
-                }
-            )
-    return journal.path
 
 
 def decided(folder: Path, **options: Any) -> tuple[str, int, int]:
