@@ -282,6 +282,9 @@ def _balance(tally: _Tally, queue: QueueEvidence, *, incomplete: bool) -> Books:
         dropped = min(unseen - lost, max(0, gone - tally.others))
         left = min(unseen - lost - dropped, max(0, (counted or 0) - tally.others))
         residue = min(0, unseen + tally.others - gone - (counted or 0))
+        if residue and queue.receipts is None:
+            # There are copies that nothing explains, so any of those counted may be one.
+            dropped = left = 0
     return Books(
         wanted=tally.wanted,
         seen=tally.seen,
