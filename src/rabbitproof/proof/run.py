@@ -5,9 +5,9 @@ Pure: no I/O, no clock. Refuses to find files (``folder``) and to trust them (``
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from rabbitproof.errors import UsageError
 from rabbitproof.text import safe
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from rabbitproof.proof.folder import Folder
     from rabbitproof.proof.manifest import Manifest
     from rabbitproof.proof.record import Record
-
-_KINDS: Final = ("classic", "quorum", "stream")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +66,16 @@ def chosen(found: Folder, run: str | None, named: Mapping[str, str] = MappingPro
     producers = tuple(
         one for one in found.records if one.outcomes is not None and one.header.run == name
     )
-    queues = _topology(producers, manifest, named)
+    names = _topology(producers, manifest, named)
     consumers = tuple(
-        one for one in found.records if one.receipts is not None and _takes_part(one, name, queues)
+        one for one in found.records if one.receipts is not None and _takes_part(one, name, names)
     )
+    queues = {
+        logical: replace(queue, kind=_kind(queue.name, (*producers, *consumers)))
+        if manifest is None or logical not in manifest.queues
+        else queue
+        for logical, queue in names.items()
+    }
     return Run(name, manifest, producers, consumers, queues)
 
 
@@ -116,11 +120,9 @@ def _topology(
     if manifest is not None:
         kinds = {logical: (one["name"], one["kind"]) for logical, one in manifest.queues.items()}
     else:
-        for one in told:
-            if one.get("role") in ("work", "audit"):
-                kinds[str(one.get("name"))] = (str(one.get("name")), _kind(one))
+        ours = (str(one.get("name")) for one in told if one.get("role") in ("work", "audit"))
+        kinds = {name: (name, "quorum") for name in ours}
     there = {name for name, _ in kinds.values()}
-    # Whatever it is, a count of 0 alone proves little then.
     kinds |= {name: (name, "quorum") for name in named.values() if name not in there}
     return {
         logical: RunQueue(name, kind, clusters, vhosts, roles.get(name, ""))
@@ -131,16 +133,41 @@ def _topology(
 def queues_of(one: Record) -> list[dict[str, Any]]:
     """Return the queues of a participant's topology."""
     queues = one.header.topology.get("queues")
-    return [queue for queue in queues if isinstance(queue, dict)] if queues else []
+    return [one for one in queues if isinstance(one, dict)] if isinstance(queues, list) else []
 
 
-def _kind(queue: dict[str, Any]) -> QueueType:
-    """Return a queue's type: what the broker said, else what was asked for."""
+def _kind(name: str, records: Sequence[Record]) -> QueueType:
+    """Return a queue's type, as the participants know it.
+
+    What the broker said of it; else what a producer that declared it asked for. A queue of which
+    nobody knows may be a quorum queue (without a type in its arguments, the default of its vhost
+    decides), and then a count of 0 alone proves little.
+    """
+    described = [(one, each) for one in records for each in queues_of(one)]
+    described = [(one, each) for one, each in described if each.get("name") == name]
+    said = {_effective_type(each) for _, each in described} - {None}
+    said = said or {_declared_type(one, each) for one, each in described} - {None}
+    if said == {"classic"}:
+        return "classic"
+    return "stream" if "stream" in said else "quorum"
+
+
+def _effective_type(queue: dict[str, Any]) -> str | None:
     effective = queue.get("effective")
     kind = effective.get("type") if isinstance(effective, dict) else None
-    kind = kind or queue.get("type")
-    # Whatever it is, a count of 0 alone proves little then.
-    return kind if kind in _KINDS else "quorum"
+    return kind if isinstance(kind, str) else None
+
+
+def _declared_type(one: Record, queue: dict[str, Any]) -> str | None:
+    """Return which type a queue has because a participant declared it."""
+    if one.header.options.get("declare") is not True:
+        return None
+    arguments = queue.get("arguments")
+    asked = arguments.get("x-queue-type") if isinstance(arguments, dict) else None
+    if isinstance(asked, str):
+        return asked
+    # No other type can be transient, whatever the default of the vhost.
+    return "classic" if queue.get("durable") is False else None
 
 
 def _takes_part(one: Record, run: str, topology: dict[str, RunQueue]) -> bool:

@@ -160,10 +160,37 @@ def test_a_producer_that_died_is_believed_to_have_gone_on_for_a_while(tmp_path: 
 def test_a_quorum_queue_needs_a_second_source(
     tmp_path: Path, second: int | None, decision: str
 ) -> None:
-    queues = [{"name": "work.queue", "role": "work", "type": "quorum"}]
+    effective = {"type": "quorum"}
+    queues = [{"name": "work.queue", "role": "work", "effective": effective}]
     topology = {"exchange": "x", "routing_key": "k", "vhost": "/", "queues": queues}
     produced(tmp_path, topology=topology)
     consumed(tmp_path, numbers=range(1, 9), second=second)
+    assert decided(tmp_path)[0] == decision
+
+
+TYPES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any] | None, str]] = {
+    "nobody knows": ({"type": "classic", "durable": True}, {"declare": True}, None, "UNKNOWN"),
+    "it was there": ({"durable": False}, {"declare": False}, None, "UNKNOWN"),
+    "a transient one": ({"durable": False}, {"declare": True}, None, "FAIL"),
+    "it was asked for": (
+        {"durable": True, "arguments": {"x-queue-type": "quorum"}}, {"declare": True}, None,
+        "UNKNOWN",
+    ),
+    "the consumer asked": ({}, {"declare": False}, {"type": "classic"}, "FAIL"),
+    "the consumer knows better": (
+        {"durable": False}, {"declare": True}, {"type": "quorum"}, "UNKNOWN",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("why", TYPES)
+def test_a_queue_of_which_nobody_knows_the_type_may_have_replicas(tmp_path: Path, why: str) -> None:
+    """A count of 0 alone proves that a classic queue is empty, and no other one."""
+    queue, options, effective, decision = TYPES[why]
+    described = [{"name": "work.queue", "role": "work", **queue}]
+    produced(tmp_path, topology={"vhost": "/", "queues": described}, options=options)
+    known = [{"name": "work.queue", "effective": effective}]
+    consumed(tmp_path, numbers=range(1, 9), topology={"vhost": "/", "queues": known})
     assert decided(tmp_path)[0] == decision
 
 
