@@ -14,9 +14,10 @@ from rabbitproof.proof import record as records
 from rabbitproof.text import safe
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from rabbitproof.proof.entries import Header
     from rabbitproof.proof.manifest import Manifest
     from rabbitproof.proof.record import Record
 
@@ -31,13 +32,16 @@ class Folder:
     manifests: tuple[Manifest, ...]
     notes: tuple[str, ...]
     """What else has to be known of the files. Whole sentences."""
+    apart: tuple[Record, ...] = ()
+    """Consumers' ledgers of which there is another one that goes on otherwise."""
 
 
 def gather(folders: Sequence[Path]) -> Folder:
     """Read all ledgers and manifests of some folders; copies of one file count once."""
-    best: dict[object, Record] = {}
+    found: dict[Header, list[Record]] = {}
     nameless: list[str] = []
     notes: list[str] = []
+    apart: list[Record] = []
     folders = [each for folder in folders for each in _below(folder)]
     for path in records.files(folders):
         try:
@@ -45,21 +49,44 @@ def gather(folders: Sequence[Path]) -> Folder:
         except LedgerEmpty:
             nameless.append(path.name)
             continue
-        known = best.get(_who(one))
-        if known is not None:
-            notes.append(
-                f"{safe(str(path))} and {safe(str(known.path))} are copies of one ledger; the "
-                "longer one was taken."
-            )
-        if known is None or known.size < one.size:
-            best[_who(one)] = one
+        notes += _add(one, found.setdefault(one.first or one.header, []), apart)
     read = [manifests.read(folder) for folder in folders]
     return Folder(
-        records=tuple(best.values()),
+        records=tuple(one for alike in found.values() for one in alike),
         nameless=tuple(nameless),
         manifests=tuple(one for one in read if one is not None),
         notes=tuple(notes),
+        apart=tuple(apart),
     )
+
+
+def _add(one: Record, alike: list[Record], apart: list[Record]) -> Iterator[str]:
+    """Add a ledger to those that began like it, and say what became of them.
+
+    Of copies the longest stays. Ledgers that went apart, as when a copy was resumed while its
+    writer lived, all stay where each can hold what no other does: attempts. Receipts of the same
+    deliveries would be counted twice, and a consumer goes on with no ledger; so there the longest
+    stays, and is in ``apart``.
+    """
+    for at, known in enumerate(alike):
+        longer, shorter = (known, one) if known.size >= one.size else (one, known)
+        both = f"{safe(str(one.path))} and {safe(str(known.path))}"
+        copied = records.begins_with(longer, shorter)
+        if copied or one.outcomes is None:
+            alike[at] = longer
+            if not copied:
+                apart.append(longer)
+            yield (
+                f"{both} are copies of one ledger; the longer one was taken."
+                if copied
+                else (f"{both} began as one ledger and went apart; the longer one was taken.")
+            )
+            return
+        yield (
+            f"{both} began as one ledger and went apart: both count, and what is in both counts as "
+            "sent twice."
+        )
+    alike.append(one)
 
 
 def _below(folder: Path) -> list[Path]:
@@ -69,9 +96,3 @@ def _below(folder: Path) -> list[Path]:
         if deeper:
             return sorted({path.parent for path in deeper})
     return [folder]
-
-
-def _who(one: Record) -> object:
-    """Return what copies of one file have in common."""
-    first = one.first or one.header
-    return (first.kind, first.run, first.producer, first.host, first.pid, first.started_ns)

@@ -106,11 +106,18 @@ class Outcomes:
         return self.confirmed if self.confirms else self.attempted - self.returned
 
     def unite(self, later: Outcomes) -> None:
-        """Add what the same producer knows of a later session, in which it was started again."""
+        """Add what the same producer knows of a later session, in which it was started again.
+
+        Or of another one at the same time, where two went on with copies of one ledger: what
+        either knows to be confirmed is.
+        """
+        confirmed = self.confirmed | later.confirmed
         self.resent |= later.resent | (self.attempted & later.attempted)
-        self.returned -= later.attempted  # the new attempt got an answer of its own
+        # The new attempt got an answer of its own; the one to what was returned was the old one's.
+        self.acked -= self.returned & later.attempted
+        self.returned -= later.attempted
         self.attempted |= later.attempted
-        self.returned |= later.returned
+        self.returned |= later.returned - confirmed
         self.acked |= later.acked
         self.refused |= later.refused
         self.confirms = self.confirms and later.confirms

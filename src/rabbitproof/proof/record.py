@@ -85,6 +85,20 @@ def mark(path: Path) -> tuple[int, int]:
         return reader.end, reader.crc
 
 
+def begins_with(longer: Record, shorter: Record) -> bool:
+    """Say whether a file begins with all the whole frames of another one.
+
+    Each checksum goes on from the one before, so the last one speaks for all. Raise OSError when
+    the file can't be read.
+    """
+    with _contents(longer.path) as data:
+        reader = frames.Reader(data)
+        for _ in reader:
+            if reader.end >= shorter.size:
+                break
+        return (reader.end, reader.crc) == (shorter.size, shorter.crc)
+
+
 def read(path: Path) -> Record:
     """Read one file. Raise LedgerFailed with a sentence when it is none that can be read."""
     name = safe(str(path))

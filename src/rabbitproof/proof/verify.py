@@ -48,7 +48,7 @@ def judged(found: Folder, run: Run) -> TrialResult:
             for one in (manifest.claims if manifest else ())
         ],
         missing=missing(found, run),
-        gaps=gaps(run),
+        gaps=gaps(found, run),
         unfired=[one["name"] for one in (manifest.faults if manifest else ()) if not one["fired"]],
         permits=manifest.permits if manifest else (),
         others=manifest is None,

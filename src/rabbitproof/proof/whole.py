@@ -24,7 +24,7 @@ def missing(found: Folder, run: Run) -> list[str]:
     return [*(safe(name) for name in found.nameless), *_absent(found, run), *_strangers(run)]
 
 
-def gaps(run: Run) -> Gaps:
+def gaps(found: Folder, run: Run) -> Gaps:
     """Say what is not known because ledgers are cut, damaged, or nobody says that they are whole.
 
     Not of a consumer of whose ledger nobody says anything: that one only lacks receipts, which is
@@ -40,7 +40,7 @@ def gaps(run: Run) -> Gaps:
         consumers=tuple(
             sentence
             for one in run.consumers
-            if (sentence := _cut(one, told) or _ended_by_manifest(one, run))
+            if (sentence := _cut(one, told) or _apart(one, found) or _ended_by_manifest(one, run))
         ),
     )
 
@@ -76,6 +76,16 @@ def _cut(one: Record, told: dict[str, Participant]) -> str | None:
             "both again."
         )
     return one.damaged
+
+
+def _apart(one: Record, found: Folder) -> str | None:
+    """Say that there are two ledgers of one consumer, which never goes on with one."""
+    if one not in found.apart:
+        return None
+    return (
+        f"There is another ledger that begins as that of {who(one)} and goes on otherwise, so one "
+        "of them was altered; copy it again from the host that wrote it."
+    )
 
 
 def _endless(one: Record, told: dict[str, Participant]) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,7 +16,7 @@ from rabbitproof.proof import frames
 from rabbitproof.proof import manifest as manifests
 from rabbitproof.proof.journal import Journal
 from rabbitproof.proof.manifest import Manifest, Participant
-from rabbitproof.proof.record import mark
+from rabbitproof.proof.record import mark, read
 from rabbitproof.proof.verify import verify
 
 if TYPE_CHECKING:
@@ -298,6 +299,44 @@ def test_the_same_file_twice_counts_once_and_the_longer_copy_counts(tmp_path: Pa
     assert str(result.verdict.decision) == "PASS"
     assert result.verdict.queues["work.queue"].duplicates_unflagged == 0
     assert "copies of one ledger" in " ".join(result.verdict.notes)
+
+
+def test_ledgers_that_began_as_one_and_went_apart_both_count(tmp_path: Path) -> None:
+    """A copy was resumed while its writer lived: 9 and 10 are in one only, and are lost."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    path = produced(one, numbers=range(1, 6), confirmed=range(1, 6), end=None)
+    two.mkdir()
+    copy = two / path.name
+    shutil.copy(path, copy)
+    resumed(path, range(6, 11))
+    resumed(copy, [6], [7], [8])
+    consumed(tmp_path / "c", numbers=range(1, 9))
+    result = verify([one, two, tmp_path / "c"])
+    queue = result.verdict.queues["work.queue"]
+    assert (str(result.verdict.decision), queue.lost) == ("FAIL", 2)
+    assert "began as one ledger and went apart: both count" in " ".join(result.verdict.notes)
+
+
+def resumed(path: Path, *numbers: Any) -> None:
+    """Let another process go on with a ledger."""
+    known = read(path)
+    with Journal.resume(known, replace(known.header, host="elsewhere")) as journal:
+        outcomes = journal.outcomes(known.outcomes)
+        for some in numbers:
+            outcomes.attempt(some)
+            outcomes.confirm(some)
+            journal.flush()
+        journal.end({"t_ns": START + 6 * SECOND, "counts": {}, "consumers": {}})
+
+
+def test_a_consumers_ledger_that_went_apart_was_altered(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    produced(one)
+    consumed(one)
+    consumed(two, numbers=[*range(1, 10), 11])
+    result = verify([one, two])
+    assert str(result.verdict.decision) == "UNKNOWN"
+    assert "so one of them was altered" in reasons(result)
 
 
 def test_a_torn_end_is_told(tmp_path: Path) -> None:
