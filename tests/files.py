@@ -9,6 +9,7 @@ from rabbitproof.proof.entries import Header
 from rabbitproof.proof.journal import Journal
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 RUN, OTHER = "0a1b2c3d4e5f", "ffffffffffff"
@@ -73,6 +74,8 @@ def consumed(
     left: int | None = 0,
     consumers: int | None = 0,
     second: int | None = None,
+    events: Sequence[str] = (),
+    ending: dict[str, Any] | None = None,
     **values: Any,
 ) -> Path:
     """A consumer's ledger."""
@@ -80,6 +83,8 @@ def consumed(
     with Journal.create(folder, f"consumer-{name}", header("consumer", name, **values)) as journal:
         journal.event(journal.header.started_ns, "connected")
         journal.receipts().of(source).add(numbers, redelivered=False)
+        for name in events:
+            journal.event(journal.header.started_ns + SECOND, name)
         if end is not None:
             journal.end(
                 {
@@ -88,5 +93,6 @@ def consumed(
                     "consumers": {queue: consumers},
                     "second": {queue: second},
                 }
+                | (ending or {})
             )
     return journal.path

@@ -52,8 +52,9 @@ class QueueEvidence:
     second: int | None = None
     """What a second source counted of ``left``; None when none was asked."""
     unended: int = 0
-    """Consumers that ended without a word (killed): what they received last may have gone back
-    to the queue, so that there is a second copy of what was seen."""
+    """Consumers that ended without a word (killed), lost their connection, or gave messages back:
+    what they received may have gone back to the queue, so that there is a second copy of what was
+    seen."""
     unsaid: tuple[str, ...] = ()
     """Consumers whose ledgers have no end, and nobody says that they are whole: what nobody saw
     may have been received by them."""

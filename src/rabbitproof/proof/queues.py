@@ -34,7 +34,7 @@ def evidence(run: Run, logical: str) -> QueueEvidence:
         "receipts": receipts,
         "unsaid": tuple(whole.who(one) for one in whole.unsaid(run, readers)),
         "consumers": _at_once(readers),
-        "unended": sum(not one.ended for one in readers),
+        "unended": sum(map(_gave_back, readers)),
         "passes": max(1, sum(_connections(one) for one in readers)),
     }
     if manifest is not None:
@@ -44,6 +44,7 @@ def evidence(run: Run, logical: str) -> QueueEvidence:
             for name in ("consumers", "unended", "passes", "second", "unordered")
             if said.get(name) is not None
         }
+        common["unended"] = max(common["unended"], sum(map(_gave_back, readers)))
         return QueueEvidence(
             left=said.get("left"),
             drained=bool(said.get("drained")),
@@ -75,6 +76,22 @@ def _at_once(readers: Sequence[Record]) -> int:
         now += step
         most = max(most, now)
     return most
+
+
+def _gave_back(one: Record) -> bool:
+    """Say whether the queue may have again what this consumer wrote down as seen.
+
+    It was killed, or its connection ended before its last acknowledgement was handled; or it
+    gives messages back, which is what it was asked to do, or what a window does with those that
+    nobody answered.
+    """
+    returned = one.end.get("returned")
+    return (
+        not one.ended
+        or any(event.name == "lost" for event in one.events)
+        or one.header.options.get("answer") == "requeue"
+        or (isinstance(returned, int) and returned > 0)
+    )
 
 
 def _connections(one: Record) -> int:

@@ -389,11 +389,12 @@ class Receiver:
             connection.call(self._channel, commands.Channel.Close(200, "done", 0, 0))
             # Only now is all that nobody answered in the queue again, and counted.
             found = wiring.look_again(connection, look, self.task.queue)
-            queue = self.task.queue
+            queue, tally = self.task.queue, self.messages.tally()
             self.recorder.end(
                 asdict(self.summary()),
                 counts={queue: int(found.message_count or 0)},
                 consumers={queue: found.consumer_count},
+                returned=self.returned + tally.requeued + tally.returned,
                 interrupted=False,
             )
             connection.close()

@@ -339,6 +339,29 @@ def test_a_consumers_ledger_that_went_apart_was_altered(tmp_path: Path) -> None:
     assert "so one of them was altered" in reasons(result)
 
 
+GAVE_BACK: dict[str, dict[str, Any]] = {
+    "its connection ended": {"events": ["lost", "connected"]},
+    "it requeues": {"options": {"answer": "requeue"}},
+    "a window was closed": {"ending": {"returned": 3}},
+}
+
+
+@pytest.mark.parametrize("why", GAVE_BACK)
+def test_what_a_consumer_may_have_given_back_explains_further_copies(
+    tmp_path: Path, why: str
+) -> None:
+    """All ten were seen, and the queue holds copies of them: its last acknowledgement was lost."""
+    produced(tmp_path)
+    consumed(tmp_path, left=10, **GAVE_BACK[why])
+    assert decided(tmp_path)[0] == "PASS"
+
+
+def test_and_without_that_nothing_does(tmp_path: Path) -> None:
+    produced(tmp_path)
+    consumed(tmp_path, left=10)
+    assert decided(tmp_path)[0] == "UNKNOWN"
+
+
 def test_a_torn_end_is_told(tmp_path: Path) -> None:
     produced(tmp_path)
     path = consumed(tmp_path)
