@@ -253,10 +253,11 @@ def _split(tally: _Tally, unseen: BitMap, seen: BitMap) -> None:
 
 def _count_copies(tally: _Tally, ledger: Outcomes, got: Receipts, passes: int) -> None:
     """Count each copy that came of one producer's messages."""
-    once = ledger.attempted - ledger.resent
+    resent = ledger.resent | got.again  # by their producer, or by somebody else
+    once = ledger.attempted - resent
     tally.received += _copies(got)
     tally.corrupt += got.corrupt_copies
-    tally.resent += got.fresh.extra(ledger.resent, free=passes)
+    tally.resent += got.fresh.extra(resent & ledger.attempted, free=passes)
     tally.unflagged += got.fresh.extra(once, free=passes)
     flagged = got.redelivered
     both = (got.fresh.once & flagged.once).intersection_cardinality(ledger.attempted)
@@ -264,7 +265,7 @@ def _count_copies(tally: _Tally, ledger: Outcomes, got: Receipts, passes: int) -
     of_ours = got.fresh.extra(ledger.attempted, free=0) + flagged.extra(ledger.attempted, free=0)
     tally.foreign += got.fresh.total + flagged.total - of_ours  # our run's name, and never sent
     tally.reordered += len(got.behind & once)
-    if ledger.resent or flagged.total:
+    if resent or flagged.total:
         tally.copies_unknown = True
 
 

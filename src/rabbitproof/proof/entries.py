@@ -32,7 +32,8 @@ class Kind(IntEnum):
     RETURN = 0x05
     """numbers. No queue took these."""
     SEEN = 0x06
-    """flags:u8 run:6 producer:u16 numbers. These came whole; flag 1: marked as redelivered."""
+    """flags:u8 run:6 producer:u16 numbers. These came whole; flag 1: marked as redelivered; flag
+    2: with the mark of somebody who sent them again."""
     CORRUPT = 0x07
     """run:6 producer:u16 n:u64. A copy with a wrong checksum claims to be this message."""
     FOREIGN = 0x08

@@ -143,9 +143,11 @@ class Journal:
 
     # --- a consumer's entries: on disk after ``flush`` ---
 
-    def seen(self, source: Source, numbers: Sequence[int], *, redelivered: bool) -> None:
-        """Note that these came, in this order."""
-        head = SEEN.pack(redelivered, bytes.fromhex(source.run), source.producer)
+    def seen(
+        self, source: Source, numbers: Sequence[int], *, redelivered: bool, again: bool = False
+    ) -> None:
+        """Note that these came, in this order; ``again`` if somebody had sent them again."""
+        head = SEEN.pack(redelivered | again << 1, bytes.fromhex(source.run), source.producer)
         self._numbers(Kind.SEEN, head, numbers)
 
     def corrupt(self, source: Source, n: int) -> None:
@@ -323,9 +325,9 @@ class _KeptReceipts(Receipts):
         self._journal = journal
         self._source = source
 
-    def add(self, numbers: Sequence[int], *, redelivered: bool) -> int:
-        self._journal.seen(self._source, numbers, redelivered=redelivered)
-        return super().add(numbers, redelivered=redelivered)
+    def add(self, numbers: Sequence[int], *, redelivered: bool, again: bool = False) -> int:
+        self._journal.seen(self._source, numbers, redelivered=redelivered, again=again)
+        return super().add(numbers, redelivered=redelivered, again=again)
 
     def add_corrupt(self, n: int) -> int:
         self._journal.corrupt(self._source, n)

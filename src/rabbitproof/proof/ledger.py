@@ -232,6 +232,8 @@ class Receipts:
     """Numbers whose first fresh copy came after one with a higher number."""
     known: BitMap = field(default_factory=BitMap)
     """All numbers that came at least once, whole or damaged."""
+    again: BitMap = field(default_factory=BitMap)
+    """Numbers of which a copy came that carries the mark of somebody who sent it again."""
 
     @property
     def seen(self) -> BitMap:
@@ -247,16 +249,22 @@ class Receipts:
         coming = BitMap(numbers)
         return len(coming) == len(numbers) and self.known.isdisjoint(coming)
 
-    def add(self, numbers: Sequence[int], *, redelivered: bool) -> int:
-        """Count these copies, in the order in which they came; return how many are new."""
+    def add(self, numbers: Sequence[int], *, redelivered: bool, again: bool = False) -> int:
+        """Count these copies, in the order in which they came; return how many are new.
+
+        ``again``: somebody sent them again, so nothing follows from their order.
+        """
         if not numbers:
             return 0
         before = len(self.known)
         add(numbers, self.known)
+        if again:
+            add(numbers, self.again)
         if redelivered:
             self.redelivered.add(numbers)
         else:
-            self._watch_order(numbers)
+            if not again:
+                self._watch_order(numbers)
             self.fresh.add(numbers)
         return len(self.known) - before
 
@@ -289,6 +297,7 @@ class Receipts:
         self.redelivered.unite(other.redelivered)
         self.corrupt |= other.corrupt
         self.known |= other.known
+        self.again |= other.again
         self.corrupt_copies += other.corrupt_copies
         self.inversions += other.inversions
         self.behind |= other.behind
@@ -325,14 +334,23 @@ class QueueReceipts:
         """Count a message of ours, by its checksum header, whose id names nobody."""
         self.corrupt_nameless += 1
 
-    def note(self, identity: Identity | None, *, intact: bool, redelivered: bool) -> int:
+    def note(
+        self,
+        identity: Identity | None,
+        *,
+        intact: bool,
+        redelivered: bool,
+        again: bool = False,
+        ours: bool = True,
+    ) -> int:
         """Count one message, ``intact`` if its checksum is right; 1 if it is a new one.
 
         Without an identity, one with a right checksum is foreign: somebody made it so. With a
-        wrong one, the id was altered.
+        wrong one, the id was altered if the message has more of our shape (``ours``); else it is
+        somebody's who calls a header as we do.
         """
         if identity is None:
-            if intact:
+            if intact or not ours:
                 self.add_foreign()
             else:
                 self.add_nameless()
@@ -340,7 +358,7 @@ class QueueReceipts:
         receipts = self.of(identity.source)
         if not intact:
             return receipts.add_corrupt(identity.n)
-        return receipts.add([identity.n], redelivered=redelivered)
+        return receipts.add([identity.n], redelivered=redelivered, again=again)
 
     def unite(self, others: Iterable[QueueReceipts]) -> None:
         """Add what other consumers of the same queue received."""

@@ -295,7 +295,9 @@ class _Reading:
             case Kind.SEEN:
                 flags, run, producer = _SEEN.unpack_from(payload)
                 numbers = frames.unpack(payload[_SEEN.size :])
-                receipts.of(_source(run, producer)).add(numbers, redelivered=bool(flags & 1))
+                receipts.of(_source(run, producer)).add(
+                    numbers, redelivered=bool(flags & 1), again=bool(flags & 2)
+                )
             case Kind.CORRUPT:
                 run, producer, n = _CORRUPT.unpack(payload)
                 if not 0 < n <= MAX_NUMBER:

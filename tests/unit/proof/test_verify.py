@@ -362,6 +362,18 @@ def test_and_without_that_nothing_does(tmp_path: Path) -> None:
     assert decided(tmp_path)[0] == "UNKNOWN"
 
 
+def test_a_ledger_keeps_which_copies_somebody_sent_again(tmp_path: Path) -> None:
+    produced(tmp_path)
+    with Journal.create(tmp_path, "consumer-c", header("consumer", "c")) as journal:
+        got = journal.receipts().of(Source(RUN, 1))
+        got.add(range(1, 11), redelivered=False)
+        got.add([3, 7], redelivered=False, again=True)
+        journal.end({"t_ns": START + 20 * SECOND, "counts": {"work.queue": 0}})
+    result = verify([tmp_path])
+    queue = result.verdict.queues["work.queue"]
+    assert (str(result.verdict.decision), queue.duplicates_resent) == ("PASS", 2)
+
+
 def test_a_torn_end_is_told(tmp_path: Path) -> None:
     produced(tmp_path)
     path = consumed(tmp_path)
