@@ -94,7 +94,7 @@ def audit(
     for drop in queue.drops:
         found = _copies_of(outcomes, drop.receipts)
         dropped[drop.reason] = dropped.get(drop.reason, 0) + drop.count + found
-        dead_lettered += found
+        dead_lettered += found if drop.dead else 0
         nobody_had = drop.count if drop.reason in REFUSED else min(drop.count, by_count)
         unhandled[drop.reason] = unhandled.get(drop.reason, 0) + nobody_had
     return QueueVerdict(

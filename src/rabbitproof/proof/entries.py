@@ -19,7 +19,7 @@ from rabbitproof.proof.frames import OPTIONAL
 
 
 class Kind(IntEnum):
-    """What a frame says. Those of ``OPTIONAL`` and above change nothing in a ledger."""
+    """What a frame says. A reader may pass over those of ``OPTIONAL`` and above."""
 
     HEADER = 0x01
     """JSON. The first frame; again, when another process goes on with the file."""
@@ -46,6 +46,8 @@ class Kind(IntEnum):
     """JSON. Figures at one moment."""
     EVENT = OPTIONAL | 0x02
     """JSON. Something that happened."""
+    REJECTED = OPTIONAL | 0x03
+    """run:6 producer:u16 numbers. These, seen before, were refused one by one, for good."""
 
 
 _RUN: Final = re.compile(r"[0-9a-f]{12}")

@@ -29,6 +29,8 @@ class Drop:
     receipts: QueueReceipts | None = None
     """Copies that are known by name: what was read from a dead-letter queue that holds only
     what was dropped for this reason."""
+    dead: bool = True
+    """Whether the named copies were found in a dead-letter queue; else a consumer named them."""
     evidence: str = ""
     """Who says so. A whole sentence, or nothing."""
 

@@ -45,6 +45,7 @@ _Entry = tuple[Kind, bytes, "Sequence[int] | None"]
 
 SEEN: Final = struct.Struct(">B6sH")
 CORRUPT: Final = struct.Struct(">6sHQ")
+REJECTED: Final = struct.Struct(">6sH")
 COUNT: Final = struct.Struct(">I")
 
 
@@ -149,6 +150,11 @@ class Journal:
         """Note that these came, in this order; ``again`` if somebody had sent them again."""
         head = SEEN.pack(redelivered | again << 1, bytes.fromhex(source.run), source.producer)
         self._numbers(Kind.SEEN, head, numbers)
+
+    def rejected(self, source: Source, numbers: Sequence[int]) -> None:
+        """Note that these, which were seen, are refused for good."""
+        head = REJECTED.pack(bytes.fromhex(source.run), source.producer)
+        self._numbers(Kind.REJECTED, head, numbers)
 
     def corrupt(self, source: Source, n: int) -> None:
         """Note that a copy with a wrong checksum claims to be this one."""
@@ -328,6 +334,10 @@ class _KeptReceipts(Receipts):
     def add(self, numbers: Sequence[int], *, redelivered: bool, again: bool = False) -> int:
         self._journal.seen(self._source, numbers, redelivered=redelivered, again=again)
         return super().add(numbers, redelivered=redelivered, again=again)
+
+    def reject(self, numbers: Sequence[int]) -> None:
+        self._journal.rejected(self._source, numbers)
+        super().reject(numbers)
 
     def add_corrupt(self, n: int) -> int:
         self._journal.corrupt(self._source, n)

@@ -232,6 +232,8 @@ class Receipts:
     """Numbers whose first fresh copy came after one with a higher number."""
     known: BitMap = field(default_factory=BitMap)
     """All numbers that came at least once, whole or damaged."""
+    rejected: BitMap = field(default_factory=BitMap)
+    """Numbers that the consumer refused one by one, and that did not come to it again since."""
     again: BitMap = field(default_factory=BitMap)
     """Numbers of which a copy came that carries the mark of somebody who sent it again."""
 
@@ -260,6 +262,8 @@ class Receipts:
         add(numbers, self.known)
         if again:
             add(numbers, self.again)
+        if self.rejected:
+            self.rejected -= BitMap(numbers)
         if redelivered:
             self.redelivered.add(numbers)
         else:
@@ -291,6 +295,10 @@ class Receipts:
         self.corrupt_copies += 1
         return len(self.known) - before
 
+    def reject(self, numbers: Sequence[int]) -> None:
+        """Note that these, which came, were refused for good: dropped, or dead-lettered."""
+        add(numbers, self.rejected)
+
     def unite(self, other: Receipts) -> None:
         """Add what another consumer of the same queue received."""
         self.fresh.unite(other.fresh)
@@ -298,6 +306,7 @@ class Receipts:
         self.corrupt |= other.corrupt
         self.known |= other.known
         self.again |= other.again
+        self.rejected |= other.rejected
         self.corrupt_copies += other.corrupt_copies
         self.inversions += other.inversions
         self.behind |= other.behind

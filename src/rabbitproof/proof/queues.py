@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pyroaring import BitMap
+
 from rabbitproof.proof import ends, whole
 from rabbitproof.proof import manifest as manifests
-from rabbitproof.proof.evidence import QueueEvidence, proves_drained
+from rabbitproof.proof.evidence import Drop, QueueEvidence, proves_drained
 from rabbitproof.proof.ledger import QueueReceipts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rabbitproof.identity import Source
     from rabbitproof.proof.record import Record
     from rabbitproof.proof.run import Run
 
@@ -48,9 +51,10 @@ def evidence(run: Run, logical: str) -> QueueEvidence:
         return QueueEvidence(
             left=said.get("left"),
             drained=bool(said.get("drained")),
-            drops=manifests.drops(said, manifest.run),
+            drops=(*manifests.drops(said, manifest.run), *rejected(readers)),
             **common,
         )
+    common["drops"] = rejected(readers)
     last = ends.last_look(queue, run.producers, readers)
     # A count from before the end of it all says nothing about what is left now.
     left, second = (None, None) if last is None else ends.counts(queue, last)
@@ -60,6 +64,28 @@ def evidence(run: Run, logical: str) -> QueueEvidence:
         drained=bool(readers) and proves_drained(queue.kind, left, second),
         **common,
     )
+
+
+def rejected(readers: Sequence[Record]) -> tuple[Drop, ...]:
+    """Return what consumers refused for good, of which nobody handled a copy.
+
+    That it was seen does not make it done; that somebody else acknowledged a copy does.
+    """
+    refused = QueueReceipts()
+    handled: dict[Source, BitMap] = {}
+    for one in readers:
+        answer = one.header.options.get("answer")
+        for source, got in (one.receipts.by_source if one.receipts else {}).items():
+            mine = got.seen if answer == "reject" else got.rejected
+            refused.of(source).add(mine.to_array(), redelivered=False)
+            done = BitMap() if answer == "requeue" else got.seen - mine
+            handled[source] = handled.get(source, BitMap()) | done
+    named = QueueReceipts()
+    for source, got in refused.by_source.items():
+        left = got.seen - handled[source]
+        if left:
+            named.of(source).add(left.to_array(), redelivered=False)
+    return (Drop("rejected", receipts=named, dead=False),) if named.by_source else ()
 
 
 def _at_once(readers: Sequence[Record]) -> int:

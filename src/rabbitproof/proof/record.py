@@ -29,6 +29,7 @@ SUFFIX: Final = ".ledger"
 
 _SEEN: Final = struct.Struct(">B6sH")
 _CORRUPT: Final = struct.Struct(">6sHQ")
+_REJECTED: Final = struct.Struct(">6sH")
 _COUNT: Final = struct.Struct(">I")
 
 
@@ -241,7 +242,7 @@ class _Reading:
                 self._begin(Header.from_json(payload))
             case Kind.ATTEMPT | Kind.CONFIRM | Kind.NACK | Kind.RETURN:
                 self._produced(kind, payload)
-            case Kind.SEEN | Kind.CORRUPT | Kind.FOREIGN | Kind.NAMELESS:
+            case Kind.SEEN | Kind.CORRUPT | Kind.FOREIGN | Kind.NAMELESS | Kind.REJECTED:
                 self._consumed(kind, payload)
             case Kind.END:
                 self._end = from_json(payload)
@@ -298,6 +299,9 @@ class _Reading:
                 receipts.of(_source(run, producer)).add(
                     numbers, redelivered=bool(flags & 1), again=bool(flags & 2)
                 )
+            case Kind.REJECTED:
+                run, producer = _REJECTED.unpack_from(payload)
+                receipts.of(_source(run, producer)).reject(frames.unpack(payload[_REJECTED.size :]))
             case Kind.CORRUPT:
                 run, producer, n = _CORRUPT.unpack(payload)
                 if not 0 < n <= MAX_NUMBER:

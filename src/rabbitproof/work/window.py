@@ -359,6 +359,9 @@ class Receiver:
     def _decide(self, verb: Verb, numbers: list[int]) -> None:
         if not numbers:
             return
+        if verb == "reject":
+            for identity in self.messages.identities(numbers):
+                self.receipts.of(identity.source).reject(range(identity.n, identity.n + 1))
         self.recorder.flush()
         tell, base = self._open.tell, self._base
         again = verb == "requeue"

@@ -374,6 +374,41 @@ def test_a_ledger_keeps_which_copies_somebody_sent_again(tmp_path: Path) -> None
     assert (str(result.verdict.decision), queue.duplicates_resent) == ("PASS", 2)
 
 
+def test_what_a_consumer_rejected_was_handled_by_nobody(tmp_path: Path) -> None:
+    produced(tmp_path)
+    consumed(tmp_path, options={"answer": "reject"})
+    result = verify([tmp_path])
+    queue = result.verdict.queues["work.queue"]
+    assert str(result.verdict.decision) == "FAIL"
+    assert (queue.dropped, queue.unhandled, queue.dead_lettered) == (
+        {"rejected": 10}, {"rejected": 10}, 0,
+    )  # fmt: skip
+    assert "rejected by a consumer in work.queue, and nobody handled them" in reasons(result)
+
+
+def test_unless_another_one_acknowledged_a_copy(tmp_path: Path) -> None:
+    """Three were retried from the dead-letter queue."""
+    produced(tmp_path)
+    consumed(tmp_path, options={"answer": "reject"}, numbers=range(1, 4))
+    consumed(tmp_path, "d", numbers=range(2, 11), pid=2)
+    found = verify([tmp_path]).verdict.queues["work.queue"]
+    assert found.unhandled == {"rejected": 1}
+
+
+def test_a_window_writes_down_what_was_rejected_by_hand(tmp_path: Path) -> None:
+    """But not what came again after it."""
+    produced(tmp_path)
+    with Journal.create(tmp_path, "consumer-c", header("consumer", "c")) as journal:
+        got = journal.receipts().of(Source(RUN, 1))
+        got.add(range(1, 11), redelivered=False)
+        got.reject([4, 5, 6])
+        got.add([5], redelivered=True)
+        counts = {"work.queue": 0}
+        journal.end({"t_ns": START + 20 * SECOND, "counts": counts, "consumers": counts})
+    found = verify([tmp_path]).verdict
+    assert (str(found.decision), found.queues["work.queue"].unhandled) == ("FAIL", {"rejected": 2})
+
+
 def test_a_torn_end_is_told(tmp_path: Path) -> None:
     produced(tmp_path)
     path = consumed(tmp_path)
