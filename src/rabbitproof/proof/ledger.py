@@ -125,6 +125,8 @@ class Outcomes:
 
 _LAYERS = 16
 """Sets that a number of copies is kept in; each costs a set operation a batch once it is used."""
+_FEW = 64
+"""Numbers that are counted one by one beyond the last layer; more are kept as a set."""
 
 
 class Copies:
@@ -132,14 +134,17 @@ class Copies:
 
     Nearly all numbers come once, so all but the first layer are empty or small. A message that
     is requeued for ever comes thousands of times: copies beyond the last layer are counted one
-    by one.
+    by one, or kept as they came where many came at once. So what a file of a few bytes says of a
+    million numbers never costs more than some sets.
     """
 
-    __slots__ = ("beyond", "layers")
+    __slots__ = ("beyond", "layers", "more")
 
     def __init__(self) -> None:
         self.layers: list[BitMap] = [BitMap()]
         self.beyond: Counter[int] = Counter()
+        self.more: list[BitMap] = []
+        """Beyond the last layer, one copy of each number in each of these."""
 
     def add(self, numbers: Sequence[int]) -> None:
         """Count one copy of each of these; a number may stand in ``numbers`` several times."""
@@ -157,6 +162,10 @@ class Copies:
                 for n in numbers:
                     self._add_one(n)
                 return
+        self._add_set(coming)
+
+    def _add_set(self, coming: BitMap) -> None:
+        """Count one copy of each of these."""
         for depth in range(_LAYERS):
             if not coming:
                 return
@@ -166,7 +175,10 @@ class Copies:
             known = coming & layer
             layer |= coming
             coming = known
-        self.beyond.update(coming)
+        if len(coming) > _FEW:
+            self.more.append(coming)
+        else:
+            self.beyond.update(coming)
 
     def _add_one(self, n: int) -> None:
         for layer in self.layers:
@@ -180,9 +192,9 @@ class Copies:
 
     def unite(self, other: Copies) -> None:
         """Add all copies that another participant counted."""
-        for layer in other.layers:
+        for layer in (*other.layers, *other.more):
             if layer:
-                self.add(layer.to_array())
+                self._add_set(layer)
         for n, count in other.beyond.items():
             for _ in range(count):
                 self._add_one(n)
@@ -195,7 +207,7 @@ class Copies:
     @property
     def total(self) -> int:
         """All copies."""
-        return sum(len(layer) for layer in self.layers) + self.beyond.total()
+        return sum(map(len, (*self.layers, *self.more))) + self.beyond.total()
 
     def extra(self, among: BitMap | None = None, *, free: int = 1) -> int:
         """Return how many copies came beyond the first of each number, of ``among`` or all.
@@ -205,12 +217,25 @@ class Copies:
         if among is None and free == 1:
             return self.total - len(self.layers[0])
         layered = 0
-        for layer in self.layers[free:]:
-            layered += len(layer) if among is None else layer.intersection_cardinality(among)
         paid = max(0, free - _LAYERS)
-        return layered + sum(
-            max(0, count - paid) for n, count in self.beyond.items() if among is None or n in among
-        )
+        for layer in (*self.layers[free:], *self._unpaid(paid)):
+            layered += len(layer) if among is None else layer.intersection_cardinality(among)
+        for n, count in self.beyond.items():
+            if among is None or n in among:
+                rest = max(0, paid - sum(n in each for each in self.more)) if paid else 0
+                layered += max(0, count - rest)
+        return layered
+
+    def _unpaid(self, paid: int) -> Iterator[BitMap]:
+        """Yield what is in ``more`` without the first so many copies of each number."""
+        free = [BitMap() for _ in range(min(paid, len(self.more)))]
+        for coming in self.more:
+            left = coming
+            for layer in free:
+                known = left & layer
+                layer |= left
+                left = known
+            yield left
 
 
 @dataclass(slots=True)
@@ -276,6 +301,12 @@ class Receipts:
         if isinstance(numbers, range) and numbers.step == 1 and numbers.start > self.highest:
             self.highest = numbers[-1]
             return
+        if isinstance(numbers, range) and numbers.step == 1:
+            below = BitMap(range(numbers.start, min(numbers.stop, self.highest)))
+            self.inversions += len(below)
+            self.behind |= below - self.fresh.once
+            self.highest = max(self.highest, numbers[-1])
+            return
         highest, before, came = self.highest, self.fresh.once, set[int]()
         for n in numbers:
             if n < highest:
@@ -335,13 +366,13 @@ class QueueReceipts:
             receipts = self.by_source[source] = Receipts()
         return receipts
 
-    def add_foreign(self) -> None:
-        """Count a message without an identity of ours."""
-        self.foreign += 1
+    def add_foreign(self, count: int = 1) -> None:
+        """Count messages without an identity of ours."""
+        self.foreign += count
 
-    def add_nameless(self) -> None:
-        """Count a message of ours, by its checksum header, whose id names nobody."""
-        self.corrupt_nameless += 1
+    def add_nameless(self, count: int = 1) -> None:
+        """Count messages of ours, by their checksum header, whose id names nobody."""
+        self.corrupt_nameless += count
 
     def note(
         self,

@@ -308,11 +308,9 @@ class _Reading:
                     raise ValueError("a message number is outside of what the format allows")
                 receipts.of(_source(run, producer)).add_corrupt(n)
             case Kind.FOREIGN:
-                for _ in range(_small(payload)):
-                    receipts.add_foreign()
+                receipts.add_foreign(_small(payload))
             case _:
-                for _ in range(_small(payload)):
-                    receipts.add_nameless()
+                receipts.add_nameless(_small(payload))
 
 
 def _source(run: bytes, producer: int) -> Source:

@@ -127,7 +127,8 @@ def test_without_confirms_all_that_was_sent_is_wanted() -> None:
 
 
 def counted(copies: Copies) -> Counter[int]:
-    return Counter(n for layer in copies.layers for n in layer) + copies.beyond
+    sets = (*copies.layers, *copies.more)
+    return Counter(n for layer in sets for n in layer) + copies.beyond
 
 
 def test_a_message_that_comes_for_ever_is_counted_and_keeps_the_sets_few() -> None:
@@ -145,6 +146,23 @@ def test_a_message_that_comes_for_ever_is_counted_and_keeps_the_sets_few() -> No
     assert copies.extra() == 696
     assert copies.extra(BitMap([6, 9])) == 399 + 99
     assert copies.extra(free=150) == 250
+
+
+def test_many_that_come_for_ever_are_kept_as_sets() -> None:
+    """A million of them, twenty times, out of files of some bytes."""
+    copies, other, million = Copies(), Copies(), range(1, 1_000_001)
+    for _ in range(20):
+        copies.add(million)
+        other.add(range(5, 1_005))
+    for _ in range(3):
+        copies.add([7])
+    assert not other.beyond
+    assert copies.total == 20_000_003
+    assert copies.extra(free=18) == 2_000_003
+    assert copies.extra(BitMap([7, 8]), free=22) == 1
+    copies.unite(other)
+    assert copies.total == 20_020_003
+    assert copies.extra(BitMap([7, 1_000]), free=0) == 43 + 40
 
 
 def copies_of(batches: list[Sequence[int]]) -> Copies:
