@@ -32,7 +32,8 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from rabbitproof.errors import LedgerFailed
-from rabbitproof.identity import Source
+from rabbitproof.identity import MAX_NUMBER, Source
+from rabbitproof.proof.entries import is_number
 from rabbitproof.proof.evidence import Drop
 from rabbitproof.proof.ledger import QueueReceipts
 from rabbitproof.text import safe
@@ -47,6 +48,8 @@ FORMAT: Final = 1
 NAME: Final = "manifest.json"
 _LARGEST: Final = 64 << 20
 """Bytes. One has some kilobytes."""
+_LONGEST_S: Final = 1e12
+"""Seconds, and messages in flight: more than any run has."""
 _KINDS: Final = ("classic", "quorum", "stream")
 _RUN: Final = re.compile(r"[0-9a-f]{12}")
 
@@ -104,6 +107,8 @@ def drops(queue: dict[str, Any], run: str) -> tuple[Drop, ...]:
         for producer, ranges in known.items():
             got = receipts.of(Source(run, int(producer)))
             for first, last in ranges:
+                if not 0 < first <= last <= MAX_NUMBER:
+                    raise ValueError("no range of numbers")
                 got.add(range(int(first), int(last) + 1), redelivered=False)
         named = sum(got.fresh.total for got in receipts.by_source.values())
         if named:
@@ -182,8 +187,11 @@ def _manifest(found: dict[str, Any]) -> Manifest:
     for queue in found["queues"].values():
         if queue["kind"] not in _KINDS or not isinstance(queue["name"], str):
             raise ValueError("no queue")
-        for name, kind in (("left", int), ("drained", bool), ("dropped", dict)):
+        for name, kind in (("drained", bool), ("dropped", dict), ("unordered", str)):
             if not isinstance(queue.get(name), kind | None):
+                raise TypeError(name)
+        for name in ("left", "second", "consumers", "unended", "passes"):
+            if queue.get(name) is not None and not (is_number(queue[name]) and queue[name] >= 0):
                 raise TypeError(name)
         drops(queue, found["run"])  # to see that it can be read
     for claim in found["claims"]:
@@ -192,6 +200,9 @@ def _manifest(found: dict[str, Any]) -> Manifest:
     for fault in found["faults"]:
         if not isinstance(fault["name"], str) or not isinstance(fault["fired"], bool):
             raise TypeError("no fault")
+        for name in ("at_s", "until_s", "in_flight"):
+            if not -_LONGEST_S < (fault.get(name) or 0) < _LONGEST_S:
+                raise ValueError(name)
     result = found.get("result")
     return Manifest(
         run=found["run"],

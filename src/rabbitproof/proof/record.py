@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Any, Final
 from rabbitproof.errors import LedgerEmpty, LedgerFailed
 from rabbitproof.identity import MAX_NUMBER, MAX_PRODUCER, Source
 from rabbitproof.proof import frames
-from rabbitproof.proof.entries import Happening, Header, Kind, Moment, from_json
+from rabbitproof.proof.entries import (
+    Happening,
+    Header,
+    Kind,
+    Moment,
+    end_from_json,
+    from_json,
+    is_number,
+)
 from rabbitproof.proof.ledger import Outcomes, QueueReceipts
 from rabbitproof.text import safe
 
@@ -220,7 +228,7 @@ class _Reading:
             header=self._header,
             outcomes=self._outcomes,
             receipts=self._receipts,
-            counts=_counts(end.get("counts")),
+            counts=end.get("counts") or {},
             samples=tuple(self._samples),
             events=tuple(self._events),
             ended=self._end is not None,
@@ -245,7 +253,7 @@ class _Reading:
             case Kind.SEEN | Kind.CORRUPT | Kind.FOREIGN | Kind.NAMELESS | Kind.REJECTED:
                 self._consumed(kind, payload)
             case Kind.END:
-                self._end = from_json(payload)
+                self._end = end_from_json(payload)
             case Kind.SAMPLE:
                 found = from_json(payload)
                 self._samples.append(Moment(_time(found), _object(found, "values")))
@@ -328,20 +336,11 @@ def _small(payload: bytes) -> int:
 
 def _time(found: dict[str, Any]) -> int:
     t_ns = found.get("t_ns")
-    if isinstance(t_ns, bool) or not isinstance(t_ns, int):
-        raise ValueError("an entry without a time")  # noqa: TRY004 - all of it is a bad file
+    if not is_number(t_ns):
+        raise ValueError("an entry without a time")
     return t_ns
 
 
 def _object(found: dict[str, Any], key: str) -> dict[str, Any]:
     value = found.get(key)
     return value if isinstance(value, dict) else {}
-
-
-def _counts(found: Any) -> dict[str, int | None]:
-    if not isinstance(found, dict):
-        return {}
-    return {
-        str(queue): count if isinstance(count, int) and not isinstance(count, bool) else None
-        for queue, count in found.items()
-    }

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rabbitproof.model import FaultRecord, TrialResult
 from rabbitproof.proof.ends import end_ns
+from rabbitproof.proof.entries import is_number
 from rabbitproof.proof.run import queues_of
 from rabbitproof.text import safe
 
@@ -44,6 +45,9 @@ def result(run: Run, verdict: Verdict) -> TrialResult:
         command="",
         faults=tuple(_fault(one) for one in (manifest.faults if manifest is not None else ())),
     )
+    if isinstance(told.get("latency"), dict):
+        kinds = ("confirm", "end_to_end")
+        told = told | {"latency": {kind: _shaped(told["latency"].get(kind)) for kind in kinds}}
     known = {
         name: told[name]
         for name, kind in _TOLD.items()
@@ -59,6 +63,9 @@ def _moment(t_ns: int) -> str:
         return ""
 
 
+_TICK_S: Final = 1e-6
+"""Less is no time that a rate could be made of."""
+_LONGEST_MS: Final = 1e15
 _TOLD: Final[dict[str, type]] = {
     "publish_per_s": int,
     "consume_per_s": int,
@@ -104,11 +111,11 @@ def _summary(one: Record) -> dict[str, Any]:
 
 def _rate(participants: Sequence[Record], what: str) -> int:
     """Return messages a second over all participants; 0 when none of them came to its end."""
-    ended = [one for one in participants if isinstance(_summary(one).get(what), int)]
+    ended = [one for one in participants if is_number(_summary(one).get(what))]
     total = sum(_summary(one)[what] for one in ended)
     if len(ended) == 1:
         seconds = _summary(ended[0]).get("seconds")
-        return round(total / seconds) if isinstance(seconds, float) and seconds > 0 else 0
+        return round(total / seconds) if isinstance(seconds, float) and seconds > _TICK_S else 0
     if not ended:
         return 0
     span = max(end_ns(one) for one in ended) - min(one.header.started_ns for one in ended)
@@ -118,7 +125,22 @@ def _rate(participants: Sequence[Record], what: str) -> int:
 def _latency(participants: Sequence[Record]) -> dict[str, Any] | None:
     """Return the latencies of the only participant; several can't be united from summaries."""
     found = [_summary(one).get("latency") for one in participants if one.ended]
-    return found[0] if len(found) == 1 and isinstance(found[0], dict) else None
+    return _shaped(found[0]) if len(found) == 1 else None
+
+
+def _shaped(found: object) -> dict[str, Any] | None:
+    """Return latencies that have the shape of those that are written; None for others."""
+    if not isinstance(found, dict):
+        return None
+    counts = (found.get(name) for name in ("count", "warm_up_left_out", "negative"))
+    values = (found.get(name) for name in ("p50", "p90", "p99", "p99_9", "max"))
+    if not all(map(is_number, counts)) or not isinstance(found.get("clocks", ""), str):
+        return None
+    if found["count"] and not all(
+        isinstance(value, (int, float)) and abs(value) < _LONGEST_MS for value in values
+    ):
+        return None
+    return found
 
 
 def _environment(everybody: Sequence[Record]) -> dict[str, Any]:

@@ -18,8 +18,10 @@ from rabbitproof.proof.journal import Journal
 from rabbitproof.proof.manifest import Manifest, Participant
 from rabbitproof.proof.record import mark, read
 from rabbitproof.proof.verify import verify
+from rabbitproof.view import verdict as words
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from rabbitproof.model import TrialResult
@@ -594,3 +596,132 @@ def test_a_file_that_is_no_manifest_is_told_in_a_sentence(
     (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(LedgerFailed, match=says):
         verify([tmp_path])
+
+
+# --- files that somebody made up --------------------------------------------------------------
+
+ESC = "\x1b]0;pwned\x1b\\\x1b[2J"
+
+
+def made_up(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change a good manifest."""
+    manifests.write(folder, manifest())
+    path = folder / "manifest.json"
+    found = json.loads(path.read_text())
+    change(found)
+    path.write_text(json.dumps(found))
+
+
+def queue_of(found: dict[str, Any]) -> dict[str, Any]:
+    queue: dict[str, Any] = found["queues"]["logical"]
+    return queue
+
+
+SHAPES: dict[str, Callable[[dict[str, Any]], object]] = {
+    "consumers is a text": lambda found: queue_of(found).update(consumers="2"),
+    "passes is a text": lambda found: queue_of(found).update(passes="x", kind="stream"),
+    "second is a list": lambda found: queue_of(found).update(second=[]),
+    "left is below 0": lambda found: queue_of(found).update(left=-1),
+    "unordered is a number": lambda found: queue_of(found).update(unordered=5),
+    "queues are a list": lambda found: found.update(queues=[]),
+    "participants are a number": lambda found: found.update(participants=5),
+    "permits are a number": lambda found: found.update(permits=5),
+    "no such numbers": lambda found: queue_of(found).update(
+        dropped={"expired": 1}, dropped_names={"expired": {"1": [[0, 2**70]]}}
+    ),
+    "a fault after the end of the world": lambda found: found.update(
+        faults=[{"name": "x", "fired": True, "at_s": 10**400}]
+    ),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_manifest_of_another_shape_is_a_sentence(tmp_path: Path, shape: str) -> None:
+    produced(tmp_path)
+    made_up(tmp_path, SHAPES[shape])
+    with pytest.raises(LedgerFailed, match=r"manifest\.json is no manifest"):
+        verify([tmp_path])
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"topology": {"queues": 5}},
+        {"topology": {"queues": [5]}},
+        {"started_ns": 10**30},
+        {"pid": -(10**30)},
+    ],
+)
+def test_a_header_of_another_shape_is_a_sentence(tmp_path: Path, values: dict[str, Any]) -> None:
+    produced(tmp_path, end=None, **values)
+    with pytest.raises(LedgerFailed, match=r"producer-p\.ledger is damaged at byte"):
+        verify([tmp_path])
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        {"t_ns": 10**30},
+        {"t_ns": "now"},
+        {"counts": {"work.queue": -1}},
+        {"consumers": [0]},
+        {"second": {"work.queue": "0"}},
+    ],
+)
+def test_an_end_of_another_shape_is_damage(tmp_path: Path, end: dict[str, Any]) -> None:
+    produced(tmp_path)
+    consumed(tmp_path, ending=end)
+    result = verify([tmp_path])
+    assert str(result.verdict.decision) == "UNKNOWN"
+    assert "consumer-c.ledger is damaged at byte" in reasons(result)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"latency": {"confirm": {"count": 1}}},
+        {"latency": {"end_to_end": 5}},
+        {"environment": {"rabbitmq": ["x"]}},
+        {"publish_per_s": 10**400, "longest_gap_s": 1e300},
+    ],
+)
+def test_figures_of_another_shape_are_left_out_or_shown(
+    tmp_path: Path, told: dict[str, Any]
+) -> None:
+    produced(tmp_path)
+    consumed(tmp_path)
+    made_up(tmp_path, lambda found: found.update(result=told))
+    result = verify([tmp_path])
+    assert words.details(result)
+    assert json.dumps(words.as_object(result))
+
+
+def test_nothing_of_a_folder_reaches_a_terminal_as_it_is(tmp_path: Path) -> None:
+    """Texts of a manifest and of the ledgers, wherever one may stand."""
+    queues = [{"name": f"q{ESC}", "role": "work", "effective": {"type": "classic"}}]
+    versions = {"rabbitmq": ESC, "erlang": ESC, "python": ESC, "cluster": ""}
+    values = {"versions": versions, "host": ESC, "name": ESC, "topology": {"queues": queues}}
+    produced(tmp_path, **values)
+    consumed(tmp_path, **values | {"queue": f"q{ESC}"}, end=None)
+    in_terminal(verify([tmp_path]))
+
+    def change(found: dict[str, Any]) -> None:
+        queue = queue_of(found) | {"unordered": ESC, "dropped": {ESC: 2}, "name": f"q{ESC}"}
+        found["queues"] = {ESC: queue}
+        found["participants"] = [{"kind": ESC, "name": ESC, "file": ESC}]
+        found["claims"] = [{"text": ESC, "held": False, "found": ESC}]
+        found["faults"] = [{"name": ESC, "fired": False, "evidence": ESC}]
+        found["permits"] = [ESC]
+        figures = {"count": 1, "warm_up_left_out": 0, "negative": 0, "clocks": ESC}
+        figures |= dict.fromkeys(("p50", "p90", "p99", "p99_9", "max"), 1.0)
+        told = {"environment": dict.fromkeys(("rabbitmq", "erlang", "python"), ESC)}
+        found["result"] = told | {"latency": {"confirm": figures}, "title": ESC, "started": ESC}
+
+    made_up(tmp_path, change)
+    in_terminal(verify([tmp_path]))
+
+
+def in_terminal(result: TrialResult) -> None:
+    lines = [words.headline(result), *words.details(result), *words.expectation(result)]
+    assert not any("\x1b" in line for line in lines)
+    assert "\x1b" not in json.dumps(words.as_object(result))
