@@ -276,7 +276,7 @@ def _balance(tally: _Tally, queue: QueueEvidence, *, incomplete: bool) -> Books:
     refused = sum(drop.count for drop in queue.drops if drop.reason in REFUSED)
     counted = queue.counted
     held = unseen if counted is None else counted
-    lost = 0 if incomplete else max(0, unseen - held - gone - refused)
+    lost = 0 if incomplete or queue.unexplained else max(0, unseen - held - gone - refused)
     dropped = left = residue = 0
     if not (tally.copies_unknown or tally.foreign or incomplete):
         # Of the copies that were counted, at most ``others`` are not of unseen messages.

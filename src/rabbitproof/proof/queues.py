@@ -12,8 +12,9 @@ from pyroaring import BitMap
 
 from rabbitproof.proof import ends, whole
 from rabbitproof.proof import manifest as manifests
-from rabbitproof.proof.evidence import Drop, QueueEvidence, proves_drained
+from rabbitproof.proof.evidence import Drop, QueueEvidence, limits, proves_drained
 from rabbitproof.proof.ledger import QueueReceipts
+from rabbitproof.proof.run import queues_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,6 +37,7 @@ def evidence(run: Run, logical: str) -> QueueEvidence:
         "kind": queue.kind,
         "receipts": receipts,
         "unsaid": tuple(whole.who(one) for one in whole.unsaid(run, readers)),
+        "limits": _limits(run, queue.name),
         "consumers": _at_once(readers),
         "unended": sum(map(_gave_back, readers)),
         "passes": max(1, sum(_connections(one) for one in readers)),
@@ -86,6 +88,23 @@ def rejected(readers: Sequence[Record]) -> tuple[Drop, ...]:
         if left:
             named.of(source).add(left.to_array(), redelivered=False)
     return (Drop("rejected", receipts=named, dead=False),) if named.by_source else ()
+
+
+def _limits(run: Run, name: str) -> tuple[str, ...]:
+    """Return by what a queue may drop messages, as any participant knows it."""
+    found: dict[str, None] = {}
+    for one in run.everybody:
+        for queue in queues_of(one):
+            if queue.get("name") == name:
+                effective = _object(queue.get("effective"))
+                arguments = _object(effective.get("arguments", queue.get("arguments")))
+                policy = _object(effective.get("policy_definition"))
+                found |= dict.fromkeys(limits(arguments, policy))
+    return tuple(found)
+
+
+def _object(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _at_once(readers: Sequence[Record]) -> int:

@@ -235,6 +235,11 @@ def _open(name: str, queue: QueueVerdict, evidence: QueueEvidence, word: str) ->
                 f"the ledger of {' and that of '.join(evidence.unsaid)} has no end: nobody says "
                 "that all it received is in there"
             )
+        elif evidence.unexplained:
+            why = (
+                f"it has {' and '.join(evidence.unexplained)}, by which the broker may have "
+                "dropped them: with a dead-letter exchange it would tell"
+            )
         else:
             why = "what was dropped from it is known by number only"
         seen = "not seen" if evidence.receipts is not None else "only counted"

@@ -411,6 +411,37 @@ def test_a_window_writes_down_what_was_rejected_by_hand(tmp_path: Path) -> None:
     assert (str(found.decision), found.queues["work.queue"].unhandled) == ("FAIL", {"rejected": 2})
 
 
+LIMITS: dict[str, tuple[dict[str, Any], str]] = {
+    "a time to live": ({"arguments": {"x-message-ttl": 1000}}, "x-message-ttl"),
+    "a length": ({"arguments": {"x-max-length": 5, "x-overflow": "drop-head"}}, "x-max-length"),
+    "a policy": ({"policy_definition": {"delivery-limit": 3}}, "delivery-limit"),
+    "it refuses instead": ({"arguments": {"x-max-length": 5, "x-overflow": "reject-publish"}}, ""),
+    "unlimited": ({"arguments": {"x-delivery-limit": -1}}, ""),
+}
+
+
+@pytest.mark.parametrize("why", LIMITS)
+def test_what_a_queue_may_have_dropped_by_its_own_limits_is_not_lost(
+    tmp_path: Path, why: str
+) -> None:
+    told, named = LIMITS[why]
+    queues = [{"name": "work.queue", "role": "work", "effective": {"type": "classic", **told}}]
+    produced(tmp_path, topology={"vhost": "/", "queues": queues})
+    consumed(tmp_path, numbers=range(1, 9))
+    assert decided(tmp_path) == (("UNKNOWN", 0, 2) if named else ("FAIL", 2, 0))
+    assert not named or f"it has {named}, by which the broker may" in reasons(verify([tmp_path]))
+
+
+def test_unless_what_they_dropped_is_known(tmp_path: Path) -> None:
+    effective = {"type": "classic", "arguments": {"x-message-ttl": 1}}
+    queues = [{"name": "work.queue", "role": "work", "effective": effective}]
+    produced(tmp_path, topology={"vhost": "/", "queues": queues})
+    consumed(tmp_path, numbers=range(1, 8))
+    queue = manifest().queues["logical"] | {"dropped": {"expired": 2}}
+    manifests.write(tmp_path, manifest(queues={"logical": queue}))
+    assert verify([tmp_path]).verdict.queues["logical"].lost == 1
+
+
 def test_a_torn_end_is_told(tmp_path: Path) -> None:
     produced(tmp_path)
     path = consumed(tmp_path)
