@@ -46,6 +46,14 @@ SENT_HEADER = "sent_ns"
 ``timestamp`` property can be overwritten by a broker's interceptor, so it is not used for
 measuring."""
 
+APP_ID = "rabbitmq.producer"
+"""What a message of ours calls its program."""
+
+REPLAYED_HEADER = "rabbitproof_replayed_ns"
+RETRIES_HEADER = "rabbitproof_retries"
+AGAIN_HEADERS = frozenset({REPLAYED_HEADER, RETRIES_HEADER, "x-death"})
+"""Somebody sent the message again: a replay of ours, a retry of ours, or a dead-lettering."""
+
 _WORTH_GUESSING = 8
 """Ids at once from which on it is tried first whether they count up: that costs as much as four."""
 

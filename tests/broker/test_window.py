@@ -77,6 +77,8 @@ def test_by_hand_each_answer_does_what_it_says(vhost: Any) -> None:
         eventually(lambda: receiver.messages.unacked == 0, "all are answered")
         counts = eventually(lambda: receiver.counts if receiver.counts.acked else None, "counted")
         assert (counts.requeued, counts.rejected, counts.acked) == (1, 1, 9)
+    (got,) = receiver.receipts.by_source.values()
+    assert list(got.rejected) == [3], "its ledger knows that nobody handled it"
     assert receiver.returned == 0
     assert ready(vhost.url, "work.queue") == 0
 

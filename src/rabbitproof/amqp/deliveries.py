@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from rabbitproof.amqp.publishes import FRAME_BODY, FRAME_HEADER, FRAME_METHOD, FRAME_OVERHEAD
 from rabbitproof.errors import RemoteProtocolError
 from rabbitproof.identity import (
+    AGAIN_HEADERS,
+    APP_ID,
     CHECKSUM_HEADER,
     CHECKSUM_LENGTH,
     HOST_HEADER,
@@ -105,6 +107,11 @@ class Batch(NamedTuple):
     heads: Sequence[bytes] = ()
     """The method frame and the content header frame of each, as they came; empty unless the
     reader was asked to keep them."""
+    again: bool = False
+    """They carry the mark of somebody who sent them again; see ``AGAIN_HEADERS``."""
+    ours: bool = True
+    """They have more of our shape than a message id of that length and a checksum of that one:
+    our app id, or the headers that say from where and when they were sent."""
 
     def part(self, start: int, end: int) -> Batch:
         """Return deliveries ``start`` up to but not including ``end`` as a batch."""
@@ -395,12 +402,12 @@ class _Columns:
         self._keep_heads = keep_heads
         self._heads: list[bytes] = []
         self._rows: list[tuple[bytes, bytes, int, bytes]] = []
-        self._kind: tuple[int, bytes, int, bytes] | None = None  # channel, consumer, flag, host
+        self._kind: tuple[int, bytes, int, _Told] | None = None  # channel, consumer, flag
         self._start = self._tag = 0
 
     def add(self, data: bytes, start: int, place: _Place, layout: _Layout) -> None:
         tag, flag = _TAG_AND_FLAG.unpack_from(data, place.tag)
-        kind = (place.channel, data[start + 12 : place.tag], flag & 1, layout.host)
+        kind = (place.channel, data[start + 12 : place.tag], flag & 1, layout.told)
         if kind != self._kind or tag != self._tag + 1:
             self.flush()
             self._kind, self._start = kind, tag
@@ -411,12 +418,12 @@ class _Columns:
 
     def flush(self) -> None:
         if self._kind is not None and self._rows:
-            channel, consumer_tag, flag, host = self._kind
+            channel, consumer_tag, flag, told = self._kind
             ids, checksums, sent, bodies = zip(*self._rows, strict=True)
             self._found.append(
                 Batch(
                     channel, consumer_tag, self._start, bool(flag),
-                    ids, checksums, sent, bodies, host, self._heads,
+                    ids, checksums, sent, bodies, told.host, self._heads, told.again, told.ours,
                 )
             )  # fmt: skip
             self._rows, self._heads = [], []
@@ -425,7 +432,6 @@ class _Columns:
 
 _CODES: Final = {
     "same": "{}s",  # equal in every message of the layout
-    "host": "{}s",  # the same, and told with every batch
     "skip": "{}x",  # any value
     "size": "{}x",  # the body size
     "id": "{}s",
@@ -438,13 +444,24 @@ Pieces = list[tuple[str, int]]
 """(meaning, length in bytes) of neighbouring parts; they cover something from end to end."""
 
 
+class _Told(NamedTuple):
+    """What all messages of a layout say alike."""
+
+    host: bytes
+    again: bool
+    ours: bool
+
+
 class _Layout:
     """Where things lie in content headers of one size and kind."""
 
-    __slots__ = ("_constants", "_fields", "_same", "_unpack", "host", "pieces", "signature")
+    __slots__ = ("_constants", "_fields", "_same", "_unpack", "pieces", "signature", "told")
 
     def __init__(self, payload: bytes, pieces: Pieces) -> None:
-        self.host = _part(payload, pieces, "host")
+        host, meanings = _part(payload, pieces, "host"), {what for what, _ in pieces}
+        self.told = _Told(
+            host, "mark" in meanings, "app" in meanings or {"sent", "host"} <= meanings
+        )
         self.pieces = pieces = _merged(pieces)
         code = struct.Struct(">" + "".join(_CODES[what].format(n) for what, n in pieces))
         self._unpack = code.unpack_from
@@ -471,7 +488,7 @@ class _Layout:
 class _Stride:
     """Deliveries that all have the same sizes and constants, unpacked many at once."""
 
-    __slots__ = ("_columns", "_constants", "_host", "_kind", "_try", "_unpack", "size")
+    __slots__ = ("_columns", "_constants", "_kind", "_told", "_try", "_unpack", "size")
 
     def __init__(self, data: bytes, start: int, place: _Place, layout: _Layout) -> None:
         self.size = place.after - start
@@ -495,7 +512,7 @@ class _Stride:
         self._columns = (at["tag"], at["id"], at["checksum"], at.get("sent"), at["body"])
         flag = data[place.tag + 8]
         self._kind = (place.channel, data[start + 12 : place.tag], bool(flag & 1))
-        self._host = layout.host
+        self._told = layout.told
         self._try = _FIRST_TRY
 
     def read(
@@ -527,13 +544,15 @@ class _Stride:
                         rows[checksum_at],
                         sent,
                         rows[body_at],
-                        self._host,
+                        self._told.host,
                         [
                             bytes(view[at : at + head])
                             for at in range(position, position + good * size, size)
                         ]
                         if head
                         else (),
+                        self._told.again,
+                        self._told.ours,
                     )
                 )
                 position += good * size
@@ -560,7 +579,7 @@ def _merged(pieces: Pieces) -> Pieces:
     """Join neighbouring constants: each piece costs time in every message."""
     out: Pieces = []
     for meaning, n in pieces:
-        what = "same" if meaning == "host" else meaning
+        what = "same" if meaning in ("host", "mark", "app") else meaning
         if out and what == "same" and out[-1][0] == "same":
             out[-1] = ("same", out[-1][1] + n)
         else:
@@ -614,7 +633,8 @@ def _walk(payload: bytes) -> Pieces | None:
                 elif name in _VARYING:
                     pieces += [("same", 1), ("skip", size)]
                 else:
-                    pieces.append(("same", 1 + size))
+                    is_app = name == "app_id" and payload[at + 1 : at + 1 + size] == _APP_ID
+                    pieces.append(("app" if is_app else "same", 1 + size))
                 at += 1 + size
     except (IndexError, struct.error):
         return None
@@ -629,6 +649,8 @@ _PROPERTIES: Final = (
     "correlation_id", "reply_to", "expiration", "message_id", "timestamp", "type", "user_id",
     "app_id", "cluster_id",
 )  # fmt: skip
+_APP_ID: Final = APP_ID.encode()
+_AGAIN: Final = frozenset(name.encode() for name in AGAIN_HEADERS)
 _OCTETS: Final = ("delivery_mode", "priority")
 _VARYING: Final = ("correlation_id", "reply_to", "expiration")
 
@@ -642,7 +664,7 @@ def _walk_table(payload: bytes, start: int, end: int) -> Pieces | None:
         at += 1 + len(key)
         kind = payload[at : at + 1]
         at += 1
-        pieces.append(("same", 2 + len(key)))
+        pieces.append(("mark" if key in _AGAIN else "same", 2 + len(key)))
         fixed = _FIXED_SIZES.get(kind)
         if fixed is not None:
             is_sent = key == SENT_HEADER.encode() and kind == b"l"

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from rabbitproof.identity import CHECKSUM_HEADER, CHECKSUM_LENGTH, ID_LENGTH, SENT_HEADER
+from rabbitproof.identity import APP_ID, CHECKSUM_HEADER, CHECKSUM_LENGTH, ID_LENGTH, SENT_HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -57,7 +57,7 @@ class Envelope:
     frame_max: int
     """Bytes a frame may have, as negotiated; 0 means no limit."""
     content_type: str = "application/json"
-    app_id: str = "rabbitmq.producer"
+    app_id: str = APP_ID
     persistent: bool = False
     mandatory: bool = True
 

@@ -217,25 +217,31 @@ def check(
     audit_queue: Annotated[
         str | None, typer.Option("--audit-queue", metavar="NAME", help="Where no ledger says it.")
     ] = None,
+    run: Annotated[
+        str | None,
+        typer.Option("--run", metavar="RUN", help="Which run, where the ledgers are of several."),
+    ] = None,
     as_json: options.Json = False,
 ) -> Exit:
-    """Compare the audit copies of a run with the work copies, from the ledgers of --ledger."""
-    from rabbitproof.proof.record import read_all
-    from rabbitproof.work.audit_check import compare
+    """Compare the audit copies of a run with the work copies, from the ledgers of --ledger.
 
-    found = compare(read_all(folders), work_queue, audit_queue)
+    The verdict and its exit code are those of verify.
+    """
+    from rabbitproof.cli.outcome import EXITS
+    from rabbitproof.proof.mirror import check as compare
+
+    found = compare(folders, run, work_queue, audit_queue)
     if as_json:
         print(json.dumps(asdict(found)))
     else:
-        confirmed = "?" if found.confirmed is None else found.confirmed
-        print(f"{found.decision}: confirmed={confirmed}")
+        print(f"{found.decision}: confirmed={found.confirmed}")
         for role, side in (("work", found.work), ("audit", found.audit)):
             print(f"  {role} {safe(side.name) or '?'}: seen={side.seen}, lacks={side.lacks}")
             for message_id in side.lacks_ids:
                 print(f"    lacks {safe(message_id, 60)}")
-        for reason in found.reasons:
-            note(reason)
-    return {"PASS": Exit.DONE, "FAIL": Exit.FAILED}.get(found.decision, Exit.UNKNOWN)
+        for line in (*found.reasons, *found.notes):
+            note(safe(line, 500))
+    return EXITS[found.decision]
 
 
 def _hold(

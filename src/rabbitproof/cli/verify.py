@@ -33,7 +33,7 @@ def verify(
     the run's producers and consumers have to be there.
     """
     from rabbitproof.cli.outcome import exit_of, show_result
-    from rabbitproof.work.verify import verify as judge_again
+    from rabbitproof.proof.verify import verify as judge_again
 
     result = judge_again(folders, run)
     show_result(result, as_json=as_json)

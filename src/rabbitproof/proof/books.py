@@ -84,7 +84,7 @@ def audit(
     receipts = queue.receipts
     tally = _tally(outcomes, queue)
     tally.copies_unknown = tally.copies_unknown or strangers or queue.unended > 0
-    books = _balance(tally, queue, incomplete=incomplete)
+    books = _balance(tally, queue, incomplete=incomplete or bool(queue.unsaid))
     exact = books.lost == tally.unseen
     unchecked = _why_order_means_nothing(queue)
     dropped: dict[str, int] = {}
@@ -94,7 +94,7 @@ def audit(
     for drop in queue.drops:
         found = _copies_of(outcomes, drop.receipts)
         dropped[drop.reason] = dropped.get(drop.reason, 0) + drop.count + found
-        dead_lettered += found
+        dead_lettered += found if drop.dead else 0
         nobody_had = drop.count if drop.reason in REFUSED else min(drop.count, by_count)
         unhandled[drop.reason] = unhandled.get(drop.reason, 0) + nobody_had
     return QueueVerdict(
@@ -253,10 +253,11 @@ def _split(tally: _Tally, unseen: BitMap, seen: BitMap) -> None:
 
 def _count_copies(tally: _Tally, ledger: Outcomes, got: Receipts, passes: int) -> None:
     """Count each copy that came of one producer's messages."""
-    once = ledger.attempted - ledger.resent
+    resent = ledger.resent | got.again  # by their producer, or by somebody else
+    once = ledger.attempted - resent
     tally.received += _copies(got)
     tally.corrupt += got.corrupt_copies
-    tally.resent += got.fresh.extra(ledger.resent, free=passes)
+    tally.resent += got.fresh.extra(resent & ledger.attempted, free=passes)
     tally.unflagged += got.fresh.extra(once, free=passes)
     flagged = got.redelivered
     both = (got.fresh.once & flagged.once).intersection_cardinality(ledger.attempted)
@@ -264,7 +265,7 @@ def _count_copies(tally: _Tally, ledger: Outcomes, got: Receipts, passes: int) -
     of_ours = got.fresh.extra(ledger.attempted, free=0) + flagged.extra(ledger.attempted, free=0)
     tally.foreign += got.fresh.total + flagged.total - of_ours  # our run's name, and never sent
     tally.reordered += len(got.behind & once)
-    if ledger.resent or flagged.total:
+    if resent or flagged.total:
         tally.copies_unknown = True
 
 
@@ -275,13 +276,16 @@ def _balance(tally: _Tally, queue: QueueEvidence, *, incomplete: bool) -> Books:
     refused = sum(drop.count for drop in queue.drops if drop.reason in REFUSED)
     counted = queue.counted
     held = unseen if counted is None else counted
-    lost = 0 if incomplete else max(0, unseen - held - gone - refused)
+    lost = 0 if incomplete or queue.unexplained else max(0, unseen - held - gone - refused)
     dropped = left = residue = 0
     if not (tally.copies_unknown or tally.foreign or incomplete):
         # Of the copies that were counted, at most ``others`` are not of unseen messages.
         dropped = min(unseen - lost, max(0, gone - tally.others))
         left = min(unseen - lost - dropped, max(0, (counted or 0) - tally.others))
         residue = min(0, unseen + tally.others - gone - (counted or 0))
+        if residue and queue.receipts is None:
+            # There are copies that nothing explains, so any of those counted may be one.
+            dropped = left = 0
     return Books(
         wanted=tally.wanted,
         seen=tally.seen,

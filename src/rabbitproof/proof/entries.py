@@ -12,14 +12,14 @@ import json
 import re
 from dataclasses import asdict, dataclass, field, fields
 from enum import IntEnum
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, TypeGuard
 
 from rabbitproof.identity import MAX_PRODUCER
 from rabbitproof.proof.frames import OPTIONAL
 
 
 class Kind(IntEnum):
-    """What a frame says. Those of ``OPTIONAL`` and above change nothing in a ledger."""
+    """What a frame says. A reader may pass over those of ``OPTIONAL`` and above."""
 
     HEADER = 0x01
     """JSON. The first frame; again, when another process goes on with the file."""
@@ -32,7 +32,8 @@ class Kind(IntEnum):
     RETURN = 0x05
     """numbers. No queue took these."""
     SEEN = 0x06
-    """flags:u8 run:6 producer:u16 numbers. These came whole; flag 1: marked as redelivered."""
+    """flags:u8 run:6 producer:u16 numbers. These came whole; flag 1: marked as redelivered; flag
+    2: with the mark of somebody who sent them again."""
     CORRUPT = 0x07
     """run:6 producer:u16 n:u64. A copy with a wrong checksum claims to be this message."""
     FOREIGN = 0x08
@@ -45,6 +46,8 @@ class Kind(IntEnum):
     """JSON. Figures at one moment."""
     EVENT = OPTIONAL | 0x02
     """JSON. Something that happened."""
+    REJECTED = OPTIONAL | 0x03
+    """run:6 producer:u16 numbers. These, seen before, were refused one by one, for good."""
 
 
 _RUN: Final = re.compile(r"[0-9a-f]{12}")
@@ -100,7 +103,12 @@ class Header:
                 # To callers all of it is a bad file.
                 raise ValueError(f"the header's {one.name} is missing or of another type")  # noqa: TRY004
             values[one.name] = value
+            if kind is int and not is_number(value):
+                raise ValueError(f"the header's {one.name} is no number of 64 bits")
         header = cls(**values)
+        queues = header.topology.get("queues", [])
+        if not isinstance(queues, list) or not all(isinstance(one, dict) for one in queues):
+            raise ValueError("the header's queues are no list of objects")
         if header.kind not in ("producer", "consumer"):
             raise ValueError("the header names no kind of participant that this version knows")
         producing = header.kind == "producer"
@@ -127,6 +135,30 @@ _TYPES: Final[dict[str, type | tuple[type, ...]]] = {
     "boot": str,
     "monotonic_ns": int,
 }
+
+
+def end_from_json(payload: bytes) -> dict[str, Any]:
+    """Read the payload of an end; raise ValueError when it is none.
+
+    Its time is a number; ``counts``, ``consumers`` and ``second`` are objects of counts or nulls.
+    """
+    found = from_json(payload)
+    if not is_number(found.get("t_ns")):
+        raise ValueError("an end without a time")
+    for name in ("counts", "consumers", "second"):
+        value = found.get(name)
+        if value is None:
+            continue
+        if not isinstance(value, dict) or not all(
+            count is None or (is_number(count) and count >= 0) for count in value.values()
+        ):
+            raise ValueError(f"the end's {name} are no counts")
+    return found
+
+
+def is_number(value: object) -> TypeGuard[int]:
+    """Say whether this is an integer that has 64 bits at most."""
+    return type(value) is int and -(1 << 63) <= value < 1 << 63
 
 
 class Moment(NamedTuple):

@@ -7,15 +7,29 @@ and ``verdict``).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rabbitproof.model import QueueType
     from rabbitproof.proof.ledger import QueueReceipts
 
 REFUSED: Final = frozenset({"delivery_limit", "rejected"})
 """Reasons for which only a message goes that some consumer had and did not acknowledge: that it
 was seen does not make it done, and that so many went does not tell what became of unseen ones."""
+
+
+_LIMITS: Final = {
+    "message-ttl": "expired",
+    "expires": "expired",
+    "max-length": "maxlen",
+    "max-length-bytes": "maxlen",
+    "max-age": "maxlen",
+    "delivery-limit": "delivery_limit",
+}
+"""What a queue may be told by a policy, or with ``x-`` before it by an argument -> the reason for
+which it then drops what it had confirmed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +43,8 @@ class Drop:
     receipts: QueueReceipts | None = None
     """Copies that are known by name: what was read from a dead-letter queue that holds only
     what was dropped for this reason."""
+    dead: bool = True
+    """Whether the named copies were found in a dead-letter queue; else a consumer named them."""
     evidence: str = ""
     """Who says so. A whole sentence, or nothing."""
 
@@ -52,8 +68,14 @@ class QueueEvidence:
     second: int | None = None
     """What a second source counted of ``left``; None when none was asked."""
     unended: int = 0
-    """Consumers that ended without a word (killed): what they received last may have gone back
-    to the queue, so that there is a second copy of what was seen."""
+    """Consumers that ended without a word (killed), lost their connection, or gave messages back:
+    what they received may have gone back to the queue, so that there is a second copy of what was
+    seen."""
+    unsaid: tuple[str, ...] = ()
+    """Consumers whose ledgers have no end, and nobody says that they are whole: what nobody saw
+    may have been received by them."""
+    limits: tuple[str, ...] = ()
+    """Arguments and policies by which the broker may drop what it confirmed; see ``limits``."""
     passes: int = 1
     """How often a stream was read from the same place at most: once for each consumer and each
     new connection. Reading it again makes no duplicates."""
@@ -61,6 +83,12 @@ class QueueEvidence:
     unordered: str = ""
     """Why this queue promises no order whatever happens, as with priorities or a producer with
     several channels; ends a sentence that begins with "order was not checked:"."""
+
+    @property
+    def unexplained(self) -> tuple[str, ...]:
+        """Those of ``limits`` of which nobody knows what they dropped: what is unseen may be."""
+        known = {drop.reason for drop in self.drops}
+        return tuple(one for one in self.limits if _LIMITS[one.removeprefix("x-")] not in known)
 
     @property
     def counted(self) -> int | None:
@@ -77,6 +105,35 @@ class QueueEvidence:
         if self.kind == "stream" and self.receipts is not None:
             return None
         return self.left or None
+
+
+def limits(arguments: Mapping[str, Any], policy: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what of a queue's arguments and of its policy lets the broker drop messages.
+
+    A queue that refuses what is too much drops nothing for its length.
+    """
+    overflow = str(arguments.get("x-overflow", policy.get("overflow", "")))
+    told = [(name, arguments.get(f"x-{name}"), f"x-{name}") for name in _LIMITS]
+    told += [(name, policy.get(name), name) for name in _LIMITS]
+    return tuple(
+        shown
+        for name, value, shown in told
+        if value is not None
+        and not (name == "delivery-limit" and isinstance(value, int) and value < 0)
+        and not (name.startswith("max-length") and overflow.startswith("reject-publish"))
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Gaps:
+    """What is not known because ledgers are missing or cut. Whole sentences, each of which leaves
+    the verdict open.
+    """
+
+    producers: tuple[str, ...] = ()
+    """There may be messages that no ledger knows: what came may be theirs, and a count as well."""
+    consumers: tuple[str, ...] = ()
+    """There may be receipts that no ledger has: what nobody saw may be among them."""
 
 
 def proves_drained(kind: QueueType, left: int | None, second: int | None = None) -> bool:

@@ -49,6 +49,10 @@ LONGEST_PAYLOAD: Final = 16 << 20
 LONGEST_LIST: Final = 1 << 20
 """Numbers in one frame, when they are no range: 8 MiB before deflating."""
 
+LONGEST_RANGE: Final = 1 << 24
+"""Numbers in one frame, when they are a range: hundreds of times what ever comes between two
+writes. It bounds what a frame of 31 bytes can make of itself."""
+
 OPTIONAL: Final = 0x80
 """From this type on, a reader that does not know a frame may pass over it."""
 
@@ -149,6 +153,8 @@ def unpack(data: bytes) -> Sequence[int]:
     try:
         if data[:1] == b"\0":
             _, start, count = _RANGE.unpack(data)
+            if count > LONGEST_RANGE:
+                raise ValueError("a range of message numbers is longer than the format allows")
             numbers: Sequence[int] = range(start, start + count)
         else:
             numbers = _unpack_list(data)

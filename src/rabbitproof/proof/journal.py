@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 from rabbitproof.errors import LedgerFailed, UsageError
 from rabbitproof.identity import Source
 from rabbitproof.proof.entries import Header, Kind, to_json
-from rabbitproof.proof.frames import LINE, LONGEST_LIST, START, crc_of, frame, pack
+from rabbitproof.proof.frames import LINE, LONGEST_LIST, LONGEST_RANGE, START, crc_of, frame, pack
 from rabbitproof.proof.ledger import Outcomes, QueueReceipts, Receipts
 from rabbitproof.proof.record import SUFFIX, Record, read, read_all
 from rabbitproof.text import safe
@@ -45,6 +45,7 @@ _Entry = tuple[Kind, bytes, "Sequence[int] | None"]
 
 SEEN: Final = struct.Struct(">B6sH")
 CORRUPT: Final = struct.Struct(">6sHQ")
+REJECTED: Final = struct.Struct(">6sH")
 COUNT: Final = struct.Struct(">I")
 
 
@@ -72,7 +73,7 @@ class Journal:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | getattr(os, "O_BINARY", 0)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            fd = os.open(path, flags, 0o644)
+            fd = os.open(path, flags, 0o600)
         except FileExistsError:
             raise UsageError(
                 f"{safe(str(path))} exists already; name another folder with --ledger, or go on "
@@ -143,10 +144,17 @@ class Journal:
 
     # --- a consumer's entries: on disk after ``flush`` ---
 
-    def seen(self, source: Source, numbers: Sequence[int], *, redelivered: bool) -> None:
-        """Note that these came, in this order."""
-        head = SEEN.pack(redelivered, bytes.fromhex(source.run), source.producer)
+    def seen(
+        self, source: Source, numbers: Sequence[int], *, redelivered: bool, again: bool = False
+    ) -> None:
+        """Note that these came, in this order; ``again`` if somebody had sent them again."""
+        head = SEEN.pack(redelivered | again << 1, bytes.fromhex(source.run), source.producer)
         self._numbers(Kind.SEEN, head, numbers)
+
+    def rejected(self, source: Source, numbers: Sequence[int]) -> None:
+        """Note that these, which were seen, are refused for good."""
+        head = REJECTED.pack(bytes.fromhex(source.run), source.producer)
+        self._numbers(Kind.REJECTED, head, numbers)
 
     def corrupt(self, source: Source, n: int) -> None:
         """Note that a copy with a wrong checksum claims to be this one."""
@@ -264,10 +272,12 @@ class Journal:
                     and last_head == head
                     and isinstance(last, range)
                     and last.stop == numbers.start
+                    and numbers.stop - last.start <= LONGEST_RANGE
                 ):
                     entries[-1] = (kind, head, range(last.start, numbers.stop))
                     return
-            entries.append((kind, head, numbers))
+            for at in range(0, len(numbers), LONGEST_RANGE):
+                entries.append((kind, head, numbers[at : at + LONGEST_RANGE]))
         else:
             plain = tuple(numbers)
             for at in range(0, len(plain), LONGEST_LIST):
@@ -323,9 +333,13 @@ class _KeptReceipts(Receipts):
         self._journal = journal
         self._source = source
 
-    def add(self, numbers: Sequence[int], *, redelivered: bool) -> int:
-        self._journal.seen(self._source, numbers, redelivered=redelivered)
-        return super().add(numbers, redelivered=redelivered)
+    def add(self, numbers: Sequence[int], *, redelivered: bool, again: bool = False) -> int:
+        self._journal.seen(self._source, numbers, redelivered=redelivered, again=again)
+        return super().add(numbers, redelivered=redelivered, again=again)
+
+    def reject(self, numbers: Sequence[int]) -> None:
+        self._journal.rejected(self._source, numbers)
+        super().reject(numbers)
 
     def add_corrupt(self, n: int) -> int:
         self._journal.corrupt(self._source, n)
@@ -347,13 +361,13 @@ class _KeptQueueReceipts(QueueReceipts):
             receipts = self.by_source[source] = _KeptReceipts(self._journal, source)
         return receipts
 
-    def add_foreign(self) -> None:
-        self._journal.foreign()
-        super().add_foreign()
+    def add_foreign(self, count: int = 1) -> None:
+        self._journal.foreign(count)
+        super().add_foreign(count)
 
-    def add_nameless(self) -> None:
-        self._journal.nameless()
-        super().add_nameless()
+    def add_nameless(self, count: int = 1) -> None:
+        self._journal.nameless(count)
+        super().add_nameless(count)
 
 
 def _failed(path: Path, error: OSError) -> LedgerFailed:

@@ -106,11 +106,18 @@ class Outcomes:
         return self.confirmed if self.confirms else self.attempted - self.returned
 
     def unite(self, later: Outcomes) -> None:
-        """Add what the same producer knows of a later session, in which it was started again."""
+        """Add what the same producer knows of a later session, in which it was started again.
+
+        Or of another one at the same time, where two went on with copies of one ledger: what
+        either knows to be confirmed is.
+        """
+        confirmed = self.confirmed | later.confirmed
         self.resent |= later.resent | (self.attempted & later.attempted)
-        self.returned -= later.attempted  # the new attempt got an answer of its own
+        # The new attempt got an answer of its own; the one to what was returned was the old one's.
+        self.acked -= self.returned & later.attempted
+        self.returned -= later.attempted
         self.attempted |= later.attempted
-        self.returned |= later.returned
+        self.returned |= later.returned - confirmed
         self.acked |= later.acked
         self.refused |= later.refused
         self.confirms = self.confirms and later.confirms
@@ -118,6 +125,8 @@ class Outcomes:
 
 _LAYERS = 16
 """Sets that a number of copies is kept in; each costs a set operation a batch once it is used."""
+_FEW = 64
+"""Numbers that are counted one by one beyond the last layer; more are kept as a set."""
 
 
 class Copies:
@@ -125,14 +134,17 @@ class Copies:
 
     Nearly all numbers come once, so all but the first layer are empty or small. A message that
     is requeued for ever comes thousands of times: copies beyond the last layer are counted one
-    by one.
+    by one, or kept as they came where many came at once. So what a file of a few bytes says of a
+    million numbers never costs more than some sets.
     """
 
-    __slots__ = ("beyond", "layers")
+    __slots__ = ("beyond", "layers", "more")
 
     def __init__(self) -> None:
         self.layers: list[BitMap] = [BitMap()]
         self.beyond: Counter[int] = Counter()
+        self.more: list[BitMap] = []
+        """Beyond the last layer, one copy of each number in each of these."""
 
     def add(self, numbers: Sequence[int]) -> None:
         """Count one copy of each of these; a number may stand in ``numbers`` several times."""
@@ -150,6 +162,10 @@ class Copies:
                 for n in numbers:
                     self._add_one(n)
                 return
+        self._add_set(coming)
+
+    def _add_set(self, coming: BitMap) -> None:
+        """Count one copy of each of these."""
         for depth in range(_LAYERS):
             if not coming:
                 return
@@ -159,7 +175,10 @@ class Copies:
             known = coming & layer
             layer |= coming
             coming = known
-        self.beyond.update(coming)
+        if len(coming) > _FEW:
+            self.more.append(coming)
+        else:
+            self.beyond.update(coming)
 
     def _add_one(self, n: int) -> None:
         for layer in self.layers:
@@ -173,9 +192,9 @@ class Copies:
 
     def unite(self, other: Copies) -> None:
         """Add all copies that another participant counted."""
-        for layer in other.layers:
+        for layer in (*other.layers, *other.more):
             if layer:
-                self.add(layer.to_array())
+                self._add_set(layer)
         for n, count in other.beyond.items():
             for _ in range(count):
                 self._add_one(n)
@@ -188,7 +207,7 @@ class Copies:
     @property
     def total(self) -> int:
         """All copies."""
-        return sum(len(layer) for layer in self.layers) + self.beyond.total()
+        return sum(map(len, (*self.layers, *self.more))) + self.beyond.total()
 
     def extra(self, among: BitMap | None = None, *, free: int = 1) -> int:
         """Return how many copies came beyond the first of each number, of ``among`` or all.
@@ -198,12 +217,25 @@ class Copies:
         if among is None and free == 1:
             return self.total - len(self.layers[0])
         layered = 0
-        for layer in self.layers[free:]:
-            layered += len(layer) if among is None else layer.intersection_cardinality(among)
         paid = max(0, free - _LAYERS)
-        return layered + sum(
-            max(0, count - paid) for n, count in self.beyond.items() if among is None or n in among
-        )
+        for layer in (*self.layers[free:], *self._unpaid(paid)):
+            layered += len(layer) if among is None else layer.intersection_cardinality(among)
+        for n, count in self.beyond.items():
+            if among is None or n in among:
+                rest = max(0, paid - sum(n in each for each in self.more)) if paid else 0
+                layered += max(0, count - rest)
+        return layered
+
+    def _unpaid(self, paid: int) -> Iterator[BitMap]:
+        """Yield what is in ``more`` without the first so many copies of each number."""
+        free = [BitMap() for _ in range(min(paid, len(self.more)))]
+        for coming in self.more:
+            left = coming
+            for layer in free:
+                known = left & layer
+                layer |= left
+                left = known
+            yield left
 
 
 @dataclass(slots=True)
@@ -225,6 +257,10 @@ class Receipts:
     """Numbers whose first fresh copy came after one with a higher number."""
     known: BitMap = field(default_factory=BitMap)
     """All numbers that came at least once, whole or damaged."""
+    rejected: BitMap = field(default_factory=BitMap)
+    """Numbers that the consumer refused one by one, and that did not come to it again since."""
+    again: BitMap = field(default_factory=BitMap)
+    """Numbers of which a copy came that carries the mark of somebody who sent it again."""
 
     @property
     def seen(self) -> BitMap:
@@ -240,22 +276,36 @@ class Receipts:
         coming = BitMap(numbers)
         return len(coming) == len(numbers) and self.known.isdisjoint(coming)
 
-    def add(self, numbers: Sequence[int], *, redelivered: bool) -> int:
-        """Count these copies, in the order in which they came; return how many are new."""
+    def add(self, numbers: Sequence[int], *, redelivered: bool, again: bool = False) -> int:
+        """Count these copies, in the order in which they came; return how many are new.
+
+        ``again``: somebody sent them again, so nothing follows from their order.
+        """
         if not numbers:
             return 0
         before = len(self.known)
         add(numbers, self.known)
+        if again:
+            add(numbers, self.again)
+        if self.rejected:
+            self.rejected -= BitMap(numbers)
         if redelivered:
             self.redelivered.add(numbers)
         else:
-            self._watch_order(numbers)
+            if not again:
+                self._watch_order(numbers)
             self.fresh.add(numbers)
         return len(self.known) - before
 
     def _watch_order(self, numbers: Sequence[int]) -> None:
         if isinstance(numbers, range) and numbers.step == 1 and numbers.start > self.highest:
             self.highest = numbers[-1]
+            return
+        if isinstance(numbers, range) and numbers.step == 1:
+            below = BitMap(range(numbers.start, min(numbers.stop, self.highest)))
+            self.inversions += len(below)
+            self.behind |= below - self.fresh.once
+            self.highest = max(self.highest, numbers[-1])
             return
         highest, before, came = self.highest, self.fresh.once, set[int]()
         for n in numbers:
@@ -276,12 +326,18 @@ class Receipts:
         self.corrupt_copies += 1
         return len(self.known) - before
 
+    def reject(self, numbers: Sequence[int]) -> None:
+        """Note that these, which came, were refused for good: dropped, or dead-lettered."""
+        add(numbers, self.rejected)
+
     def unite(self, other: Receipts) -> None:
         """Add what another consumer of the same queue received."""
         self.fresh.unite(other.fresh)
         self.redelivered.unite(other.redelivered)
         self.corrupt |= other.corrupt
         self.known |= other.known
+        self.again |= other.again
+        self.rejected |= other.rejected
         self.corrupt_copies += other.corrupt_copies
         self.inversions += other.inversions
         self.behind |= other.behind
@@ -310,22 +366,31 @@ class QueueReceipts:
             receipts = self.by_source[source] = Receipts()
         return receipts
 
-    def add_foreign(self) -> None:
-        """Count a message without an identity of ours."""
-        self.foreign += 1
+    def add_foreign(self, count: int = 1) -> None:
+        """Count messages without an identity of ours."""
+        self.foreign += count
 
-    def add_nameless(self) -> None:
-        """Count a message of ours, by its checksum header, whose id names nobody."""
-        self.corrupt_nameless += 1
+    def add_nameless(self, count: int = 1) -> None:
+        """Count messages of ours, by their checksum header, whose id names nobody."""
+        self.corrupt_nameless += count
 
-    def note(self, identity: Identity | None, *, intact: bool, redelivered: bool) -> int:
+    def note(
+        self,
+        identity: Identity | None,
+        *,
+        intact: bool,
+        redelivered: bool,
+        again: bool = False,
+        ours: bool = True,
+    ) -> int:
         """Count one message, ``intact`` if its checksum is right; 1 if it is a new one.
 
         Without an identity, one with a right checksum is foreign: somebody made it so. With a
-        wrong one, the id was altered.
+        wrong one, the id was altered if the message has more of our shape (``ours``); else it is
+        somebody's who calls a header as we do.
         """
         if identity is None:
-            if intact:
+            if intact or not ours:
                 self.add_foreign()
             else:
                 self.add_nameless()
@@ -333,7 +398,7 @@ class QueueReceipts:
         receipts = self.of(identity.source)
         if not intact:
             return receipts.add_corrupt(identity.n)
-        return receipts.add([identity.n], redelivered=redelivered)
+        return receipts.add([identity.n], redelivered=redelivered, again=again)
 
     def unite(self, others: Iterable[QueueReceipts]) -> None:
         """Add what other consumers of the same queue received."""

@@ -6,18 +6,20 @@ the queues itself; ``verify`` reads it.
 ::
 
     {"format": 1, "run": "0a1b2c3d4e5f", "scenario": "offline",
-     "participants": [{"kind": "producer", "name": "prove", "file": "producer-….ledger"}, …],
+     "participants": [{"kind": "producer", "name": "prove", "file": "producer-….ledger",
+                       "size": 1234, "crc": 305419896}, …],
      "queues": {"work.queue": {"name": "work.queue", "kind": "classic", "judged": true,
                                "left": 0, "drained": true, "dropped": {"expired": 3}}, …},
      "claims": [{"text": "…", "held": true, "found": "…"}, …],
      "faults": [{"name": "broker-kill", "at_s": 1.2, "fired": true, "evidence": "…"}, …],
      "permits": ["expired"]}
 
-Of what was dropped, ``dropped_names`` may say which messages: reason -> producer -> list of
-[first, last]. A queue may also say ``second``, ``consumers``, ``unended``, ``passes`` and
-``unordered``, which mean what they mean in ``QueueEvidence``; and the whole ``result``: figures
-that only whoever carried it out knows (``title``, ``teaches``, ``publish_per_s`` …), by their
-names in ``TrialResult``.
+``size`` and ``crc`` are of the file after its writer was known to be gone: bytes up to the end of
+the last whole frame, and that frame's checksum. Of what was dropped, ``dropped_names`` may say
+which messages: reason -> producer -> list of [first, last]. A queue may also say ``second``,
+``consumers``, ``unended``, ``passes`` and ``unordered``, which mean what they mean in
+``QueueEvidence``; and the whole ``result``: figures that only whoever carried it out knows
+(``title``, ``teaches``, ``publish_per_s`` …), by their names in ``TrialResult``.
 
 Refuses to judge (``verdict``). What is read is untrusted and checked for its shape.
 """
@@ -30,7 +32,8 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from rabbitproof.errors import LedgerFailed
-from rabbitproof.identity import Source
+from rabbitproof.identity import MAX_NUMBER, Source
+from rabbitproof.proof.entries import is_number
 from rabbitproof.proof.evidence import Drop
 from rabbitproof.proof.ledger import QueueReceipts
 from rabbitproof.text import safe
@@ -45,6 +48,8 @@ FORMAT: Final = 1
 NAME: Final = "manifest.json"
 _LARGEST: Final = 64 << 20
 """Bytes. One has some kilobytes."""
+_LONGEST_S: Final = 1e12
+"""Seconds, and messages in flight: more than any run has."""
 _KINDS: Final = ("classic", "quorum", "stream")
 _RUN: Final = re.compile(r"[0-9a-f]{12}")
 
@@ -58,6 +63,11 @@ class Participant:
     name: str
     file: str
     """The name of its ledger, without a folder; empty when it never came to write one."""
+    size: int | None = None
+    """Bytes up to the end of the last whole frame, once its writer was known to be gone; None
+    where nobody says."""
+    crc: int | None = None
+    """The checksum of that frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +107,8 @@ def drops(queue: dict[str, Any], run: str) -> tuple[Drop, ...]:
         for producer, ranges in known.items():
             got = receipts.of(Source(run, int(producer)))
             for first, last in ranges:
+                if not 0 < first <= last <= MAX_NUMBER:
+                    raise ValueError("no range of numbers")
                 got.add(range(int(first), int(last) + 1), redelivered=False)
         named = sum(got.fresh.total for got in receipts.by_source.values())
         if named:
@@ -175,8 +187,11 @@ def _manifest(found: dict[str, Any]) -> Manifest:
     for queue in found["queues"].values():
         if queue["kind"] not in _KINDS or not isinstance(queue["name"], str):
             raise ValueError("no queue")
-        for name, kind in (("left", int), ("drained", bool), ("dropped", dict)):
+        for name, kind in (("drained", bool), ("dropped", dict), ("unordered", str)):
             if not isinstance(queue.get(name), kind | None):
+                raise TypeError(name)
+        for name in ("left", "second", "consumers", "unended", "passes"):
+            if queue.get(name) is not None and not (is_number(queue[name]) and queue[name] >= 0):
                 raise TypeError(name)
         drops(queue, found["run"])  # to see that it can be read
     for claim in found["claims"]:
@@ -185,12 +200,20 @@ def _manifest(found: dict[str, Any]) -> Manifest:
     for fault in found["faults"]:
         if not isinstance(fault["name"], str) or not isinstance(fault["fired"], bool):
             raise TypeError("no fault")
+        for name in ("at_s", "until_s", "in_flight"):
+            if not -_LONGEST_S < (fault.get(name) or 0) < _LONGEST_S:
+                raise ValueError(name)
     result = found.get("result")
     return Manifest(
         run=found["run"],
         scenario=str(found.get("scenario", "")),
         participants=tuple(
-            Participant(str(one["kind"]), str(one["name"]), str(one["file"]))
+            Participant(
+                str(one["kind"]),
+                str(one["name"]),
+                str(one["file"]),
+                *(one[name] if type(one.get(name)) is int else None for name in ("size", "crc")),
+            )
             for one in found["participants"]
         ),
         queues=found["queues"],

@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Any, Final
 from rabbitproof.errors import LedgerEmpty, LedgerFailed
 from rabbitproof.identity import MAX_NUMBER, MAX_PRODUCER, Source
 from rabbitproof.proof import frames
-from rabbitproof.proof.entries import Happening, Header, Kind, Moment, from_json
+from rabbitproof.proof.entries import (
+    Happening,
+    Header,
+    Kind,
+    Moment,
+    end_from_json,
+    from_json,
+    is_number,
+)
 from rabbitproof.proof.ledger import Outcomes, QueueReceipts
 from rabbitproof.text import safe
 
@@ -29,6 +37,7 @@ SUFFIX: Final = ".ledger"
 
 _SEEN: Final = struct.Struct(">B6sH")
 _CORRUPT: Final = struct.Struct(">6sHQ")
+_REJECTED: Final = struct.Struct(">6sH")
 _COUNT: Final = struct.Struct(">I")
 
 
@@ -72,6 +81,31 @@ class Record:
         end = self.end.get("t_ns")
         times += [end] if isinstance(end, int) else []
         return max(times)
+
+
+def mark(path: Path) -> tuple[int, int]:
+    """Return where the last whole frame of a file ends, and its checksum: what tells later
+    whether a copy of it is whole. Raise OSError when it can't be read.
+    """
+    with _contents(path) as data:
+        reader = frames.Reader(data)
+        for _ in reader:
+            pass
+        return reader.end, reader.crc
+
+
+def begins_with(longer: Record, shorter: Record) -> bool:
+    """Say whether a file begins with all the whole frames of another one.
+
+    Each checksum goes on from the one before, so the last one speaks for all. Raise OSError when
+    the file can't be read.
+    """
+    with _contents(longer.path) as data:
+        reader = frames.Reader(data)
+        for _ in reader:
+            if reader.end >= shorter.size:
+                break
+        return (reader.end, reader.crc) == (shorter.size, shorter.crc)
 
 
 def read(path: Path) -> Record:
@@ -194,7 +228,7 @@ class _Reading:
             header=self._header,
             outcomes=self._outcomes,
             receipts=self._receipts,
-            counts=_counts(end.get("counts")),
+            counts=end.get("counts") or {},
             samples=tuple(self._samples),
             events=tuple(self._events),
             ended=self._end is not None,
@@ -216,10 +250,10 @@ class _Reading:
                 self._begin(Header.from_json(payload))
             case Kind.ATTEMPT | Kind.CONFIRM | Kind.NACK | Kind.RETURN:
                 self._produced(kind, payload)
-            case Kind.SEEN | Kind.CORRUPT | Kind.FOREIGN | Kind.NAMELESS:
+            case Kind.SEEN | Kind.CORRUPT | Kind.FOREIGN | Kind.NAMELESS | Kind.REJECTED:
                 self._consumed(kind, payload)
             case Kind.END:
-                self._end = from_json(payload)
+                self._end = end_from_json(payload)
             case Kind.SAMPLE:
                 found = from_json(payload)
                 self._samples.append(Moment(_time(found), _object(found, "values")))
@@ -270,18 +304,21 @@ class _Reading:
             case Kind.SEEN:
                 flags, run, producer = _SEEN.unpack_from(payload)
                 numbers = frames.unpack(payload[_SEEN.size :])
-                receipts.of(_source(run, producer)).add(numbers, redelivered=bool(flags & 1))
+                receipts.of(_source(run, producer)).add(
+                    numbers, redelivered=bool(flags & 1), again=bool(flags & 2)
+                )
+            case Kind.REJECTED:
+                run, producer = _REJECTED.unpack_from(payload)
+                receipts.of(_source(run, producer)).reject(frames.unpack(payload[_REJECTED.size :]))
             case Kind.CORRUPT:
                 run, producer, n = _CORRUPT.unpack(payload)
                 if not 0 < n <= MAX_NUMBER:
                     raise ValueError("a message number is outside of what the format allows")
                 receipts.of(_source(run, producer)).add_corrupt(n)
             case Kind.FOREIGN:
-                for _ in range(_small(payload)):
-                    receipts.add_foreign()
+                receipts.add_foreign(_small(payload))
             case _:
-                for _ in range(_small(payload)):
-                    receipts.add_nameless()
+                receipts.add_nameless(_small(payload))
 
 
 def _source(run: bytes, producer: int) -> Source:
@@ -299,20 +336,11 @@ def _small(payload: bytes) -> int:
 
 def _time(found: dict[str, Any]) -> int:
     t_ns = found.get("t_ns")
-    if isinstance(t_ns, bool) or not isinstance(t_ns, int):
-        raise ValueError("an entry without a time")  # noqa: TRY004 - all of it is a bad file
+    if not is_number(t_ns):
+        raise ValueError("an entry without a time")
     return t_ns
 
 
 def _object(found: dict[str, Any], key: str) -> dict[str, Any]:
     value = found.get(key)
     return value if isinstance(value, dict) else {}
-
-
-def _counts(found: Any) -> dict[str, int | None]:
-    if not isinstance(found, dict):
-        return {}
-    return {
-        str(queue): count if isinstance(count, int) and not isinstance(count, bool) else None
-        for queue, count in found.items()
-    }

@@ -11,7 +11,8 @@ Decided in this order:
    once came as if it were the first, that first copies kept their order where order is promised,
    and that no confirmed message was dropped for a reason that the scenario does not permit.
 2. UNKNOWN when that could not be proven: a confirmed message was not seen in a queue that is
-   not provably drained, the books do not balance, a ledger is missing, a fault never fired, or
+   not provably drained, the books do not balance, a ledger is missing
+   or cut, a fault never fired, or
    nothing was confirmed at all.
 3. PASS otherwise. Redelivered duplicates and copies of what was sent twice are counted and fail
    nothing: at least once is what a broker promises.
@@ -25,9 +26,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from pyroaring import BitMap
+
 from rabbitproof.model import Decision, Verdict
 from rabbitproof.proof.books import LOST_IDS_SHOWN, audit, lost_ids
-from rabbitproof.proof.evidence import Drop, QueueEvidence, proves_drained
+from rabbitproof.proof.evidence import Drop, Gaps, QueueEvidence, proves_drained
 from rabbitproof.proof.ledger import Outcomes
 
 if TYPE_CHECKING:
@@ -36,7 +39,8 @@ if TYPE_CHECKING:
     from rabbitproof.model import QueueVerdict
 
 __all__ = [
-    "LOST_IDS_SHOWN", "Claim", "Drop", "QueueEvidence", "judge", "lost_ids", "proves_drained",
+    "LOST_IDS_SHOWN", "Claim", "Drop", "Gaps", "QueueEvidence", "judge", "lost_ids",
+    "proves_drained",
 ]  # fmt: skip
 
 _WENT: Final = {
@@ -66,6 +70,7 @@ def judge(
     claims: Sequence[Claim] = (),
     *,
     missing: Sequence[str] = (),
+    gaps: Gaps = Gaps(),  # noqa: B008 - a frozen value
     unfired: Sequence[str] = (),
     permits: Collection[str] = (),
     others: bool = False,
@@ -74,9 +79,9 @@ def judge(
 
     ``outcomes`` has the ledgers of all producers (several of one that was started again are
     united, in this order), ``queues`` the evidence by logical name. ``missing`` names
-    participants whose ledger is missing, ``unfired`` faults that never happened. ``permits`` are
-    reasons for which the scenario allows confirmed messages to be dropped. ``others``: nobody
-    says that all consumers kept a ledger.
+    participants whose ledger is missing, ``gaps`` says what else is not known, ``unfired`` names
+    faults that never happened. ``permits`` are reasons for which the scenario allows confirmed
+    messages to be dropped. ``others``: nobody says that all consumers kept a ledger.
     """
     ledgers = _one_each(outcomes)
     ours = {ledger.source for ledger in ledgers}
@@ -84,8 +89,11 @@ def judge(
         queue.receipts and (queue.receipts.foreign or queue.receipts.by_source.keys() - ours)
         for queue in queues.values()
     )
+    cut = _unattempted(ledgers, queues)
+    incomplete = bool(missing or gaps.consumers)
+    strangers = strangers or bool(cut or gaps.producers)
     judged = {
-        name: audit(ledgers, queue, incomplete=bool(missing), strangers=strangers)
+        name: audit(ledgers, queue, incomplete=incomplete, strangers=strangers)
         for name, queue in queues.items()
     }
     word = "confirmed" if all(ledger.confirms for ledger in ledgers) else "sent"
@@ -97,11 +105,12 @@ def judge(
         open_ones = _open(name, queue, queues[name], word)
         # What nobody read can't be decided by its count alone; that leaves the run as it is.
         (notes if _said_only(queue, queues[name]) else doubts).extend(open_ones)
-        notes += _notes(name, queue, word, permits)
+        notes += _notes(name, queue, queues[name], word, permits)
     failures += [
         claim.found or f"This did not hold: {claim.text}" for claim in claims if not claim.held
     ]
     doubts += [f"The ledger of {name} is missing: what it saw is not known." for name in missing]
+    doubts += [*cut, *gaps.producers, *gaps.consumers]
     for name in dict.fromkeys(unfired):
         doubts.append(f"The fault {name} never fired, so nothing was shown.")
     if not sum(len(ledger.wanted) for ledger in ledgers):
@@ -119,6 +128,34 @@ def judge(
         in_doubt=sum(len(ledger.in_doubt) for ledger in ledgers),
         queues=judged,
         notes=tuple(notes),
+    )
+
+
+def _unattempted(ledgers: Sequence[Outcomes], queues: dict[str, QueueEvidence]) -> list[str]:
+    """Return whose ledgers lack frames, as whole sentences.
+
+    A number is in the ledger before the connection gets it. So a whole message that came and
+    whose number was never attempted proves that this is not all that its producer wrote.
+    """
+    out = []
+    for ledger in ledgers:
+        came = BitMap()
+        for queue in queues.values():
+            for receipts in (queue.receipts, *(drop.receipts for drop in queue.drops)):
+                got = receipts and receipts.by_source.get(ledger.source)
+                came |= (got.seen - ledger.attempted) if got else BitMap()
+        if came:
+            out.append(_lacks(ledger, came))
+    return out
+
+
+def _lacks(ledger: Outcomes, came: BitMap) -> str:
+    last, high = max(ledger.attempted, default=0), came.max()
+    what = f"ends at {last:,}, and {high:,} came" if high > last else f"lacks {high:,}, which came"
+    more = f", and {len(came) - 1:,} more of such" if len(came) > 1 else ""
+    return (
+        f"The ledger of producer {ledger.source.producer} {what}{more}: it is not whole, and what "
+        "it lacks may be lost; copy it again from the host that wrote it."
     )
 
 
@@ -191,11 +228,20 @@ def _open(name: str, queue: QueueVerdict, evidence: QueueEvidence, word: str) ->
             "consume them, then judge again."
         )
     if books.undecided:
-        why = (
-            "it is not proven that nothing is left in it"
-            if evidence.counted != 0
-            else "what was dropped from it is known by number only"
-        )
+        if evidence.counted != 0:
+            why = "it is not proven that nothing is left in it"
+        elif evidence.unsaid:
+            why = (
+                f"the ledger of {' and that of '.join(evidence.unsaid)} has no end: nobody says "
+                "that all it received is in there"
+            )
+        elif evidence.unexplained:
+            why = (
+                f"it has {' and '.join(evidence.unexplained)}, by which the broker may have "
+                "dropped them: with a dead-letter exchange it would tell"
+            )
+        else:
+            why = "what was dropped from it is known by number only"
         seen = "not seen" if evidence.receipts is not None else "only counted"
         out.append(f"{_messages(books.undecided, word)} {seen} in {name}, and {why}.")
     if books.residue < 0:
@@ -215,10 +261,18 @@ def _decided(queue: QueueVerdict) -> bool:
     return queue.judged_by == "ledger" or not queue.books.undecided
 
 
-def _notes(name: str, queue: QueueVerdict, word: str, permits: Collection[str]) -> list[str]:
+def _notes(
+    name: str, queue: QueueVerdict, evidence: QueueEvidence, word: str, permits: Collection[str]
+) -> list[str]:
     """Return what has to be said of a queue and decides nothing."""
-    return [
+    out = [
         f"{_went(count, reason, word, name)}, which this scenario permits."
         for reason, count in queue.unhandled.items()
         if reason in permits
     ]
+    if evidence.unsaid:
+        out.append(
+            f"The ledger of {' and that of '.join(evidence.unsaid)} has no end, and nobody says "
+            f"that it is whole: copies and damage in {name} are counted as far as it goes."
+        )
+    return out

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rabbitproof.errors import RabbitproofError
 from rabbitproof.model import Note, Step
+from rabbitproof.proof.evidence import limits
 from rabbitproof.proof.verdict import Claim, Drop, QueueEvidence, proves_drained
 from rabbitproof.text import safe
 from rabbitproof.trial import evidence as facts
@@ -157,6 +158,7 @@ class Findings:
                     left=self._ready.get(name),
                     drained=False,
                     drops=tuple(self._drops.get(name, ())),
+                    limits=limits(queue.extra, {}),
                 )
             else:
                 self.evidence[name] = yield from self._drain(queue)
@@ -206,6 +208,7 @@ class Findings:
             second=second,
             unended=got.unended,
             drops=tuple(self._drops.get(name, ())),
+            limits=limits(queue.extra, {}),
         )
 
     def _owes(self, receipts: QueueReceipts) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from rabbitproof.proof.manifest import Manifest, Participant, names, write
+from rabbitproof.proof.record import mark
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,13 +26,17 @@ _TOLD: Final = (
 
 
 def write_manifest(folder: Path, known: dict[str, Any]) -> None:
-    """Write ``manifest.json`` into the folder of the ledgers."""
+    """Write ``manifest.json`` into the folder of the ledgers, once no participant writes any more.
+
+    What it says of each file shows later whether a copy of it is whole, also where its writer was
+    killed and could not say so.
+    """
     verdict: Verdict = known["verdict"]
     evidence: dict[str, QueueEvidence] = known["evidence"]
     claims: Sequence[Claim] = known["claims"]
     faults: Sequence[FaultRecord] = known["faults"]
     participants = [
-        Participant(kind, name, path.name)
+        Participant(kind, name, path.name, *_mark(path))
         for kind, files in (("producer", known["producers"]), ("consumer", known["consumers"]))
         for name, path in files
     ]
@@ -66,3 +71,10 @@ def write_manifest(folder: Path, known: dict[str, Any]) -> None:
             result={name: getattr(known["result"], name) for name in _TOLD},
         ),
     )
+
+
+def _mark(path: Path) -> tuple[int, int] | tuple[None, None]:
+    try:
+        return mark(path)
+    except OSError:
+        return None, None

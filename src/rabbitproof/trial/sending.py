@@ -78,6 +78,7 @@ class Sending:
             return
         if self._producer is not None:
             self.outcomes = [self._producer.outcomes]
+            self._keep(self._producer)
         elif self.crew is not None:
             for member in self.crew.running("producer"):
                 self.crew.kill(member)
@@ -198,12 +199,15 @@ class Sending:
             self.done = len(outcomes.acked if confirms else outcomes.attempted)
             yield event
         self.outcomes = [producer.outcomes]
-        if recorder.path is not None:
-            self.files.append(("producer 1", recorder.path))
+        self._keep(producer)
         end = producer.summary()
         self.done = max(self.done, end.published)
         self.seconds, self.latency = end.seconds, end.latency
         self.curve = producer.latency.curve()
+
+    def _keep(self, producer: produce.Producer) -> None:
+        if producer.recorder.path is not None:
+            self.files.append(("producer 1", producer.recorder.path))
 
     # --- several, as processes ---
 

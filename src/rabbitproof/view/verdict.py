@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from rabbitproof.model import QueueVerdict, TrialResult, Verdict
 
 _IDS_SHOWN = 5
+_LONGEST_LINE = 4_000
+"""Characters: more than the books of twenty queues need."""
 _REASONS = ("expired", "maxlen", "delivery_limit", "rejected", "purged")
 """For which copies are dropped: an object names them all, also those that dropped none."""
 _LATENCIES = {"confirm": "confirm", "end_to_end": "end-to-end"}
@@ -99,9 +101,8 @@ def details(result: TrialResult) -> list[str]:
     out.append("")
     out.append(
         f"publish {result.publish_per_s:,} msg/s, consume {result.consume_per_s:,} msg/s, "
-        f"RabbitMQ {result.environment.get('rabbitmq', '?')}, "
-        f"Erlang/OTP {result.environment.get('erlang', '?')}, "
-        f"Python {result.environment.get('python', '?')}, run {result.run}"
+        f"RabbitMQ {_said(result, 'rabbitmq')}, Erlang/OTP {_said(result, 'erlang')}, "
+        f"Python {_said(result, 'python')}, run {safe(result.run, 40)}"
     )
     out += [
         lines.latency(words, found)
@@ -113,7 +114,13 @@ def details(result: TrialResult) -> list[str]:
             f"without service {result.without_service_s:.1f} s, the longest time without a confirm "
             f"{result.longest_gap_s or 0.0:.1f} s"
         )
-    return out
+    # Much of it is out of files that anybody may have written.
+    return [safe(line, _LONGEST_LINE) for line in out]
+
+
+def _said(result: TrialResult, what: str) -> str:
+    """Return a version of the environment."""
+    return safe(str(result.environment.get(what, "?")), 60)
 
 
 def expectation(result: TrialResult) -> list[str]:

@@ -26,6 +26,8 @@ from rabbitproof.errors import (
     RabbitproofError,
 )
 from rabbitproof.identity import (
+    AGAIN_HEADERS,
+    APP_ID,
     CHECKSUM_HEADER,
     HOST_HEADER,
     SENT_HEADER,
@@ -522,10 +524,12 @@ class Consumer:
         if not broken:
             groups = identify_all(batch.message_ids)
             if groups is not None and (batch.redelivered or self._all_new(groups)):
-                if not batch.redelivered:
+                if not (batch.redelivered or batch.again):
                     self._arrivals.count(batch.sent_ns, batch.host)
                 return sum(
-                    self.receipts.of(source).add(numbers, redelivered=batch.redelivered)
+                    self.receipts.of(source).add(
+                        numbers, redelivered=batch.redelivered, again=batch.again
+                    )
                     for source, numbers in groups
                 )
         wrong = set(broken)
@@ -534,6 +538,8 @@ class Consumer:
                 batch.message_ids[i],
                 intact=i not in wrong,
                 redelivered=batch.redelivered,
+                again=batch.again,
+                ours=batch.ours,
                 sent=(batch.sent_ns[i], batch.host),
             )
             for i in range(len(batch.message_ids))
@@ -544,13 +550,22 @@ class Consumer:
         return all(self.receipts.of(source).lacks(numbers) for source, numbers in groups)
 
     def _record_one(
-        self, message_id: bytes, *, intact: bool, redelivered: bool, sent: tuple[int, bytes]
+        self,
+        message_id: bytes,
+        *,
+        intact: bool,
+        redelivered: bool,
+        again: bool,
+        ours: bool,
+        sent: tuple[int, bytes],
     ) -> int:
         identity = identify(message_id)
         if identity is None and self._unnamed.came_before(redelivered=redelivered):
             return 0
-        new = self.receipts.note(identity, intact=intact, redelivered=redelivered)
-        if identity is not None and intact and new and not redelivered:
+        new = self.receipts.note(
+            identity, intact=intact, redelivered=redelivered, again=again, ours=ours
+        )
+        if identity is not None and intact and new and not (redelivered or again):
             when, host = sent
             self._arrivals.count((when,), host)
         return new
@@ -571,6 +586,8 @@ class Consumer:
                 message_id,
                 intact=intact,
                 redelivered=delivery.redelivered,
+                again=not AGAIN_HEADERS.isdisjoint(headers),
+                ours=looks_ours(properties),
                 sent=(when if isinstance(when, int) else 0, str(host).encode("utf-8", "replace")),
             )
         else:
@@ -622,6 +639,14 @@ class Consumer:
                 sample=_sample(what, at - 1, before),
                 seconds=time.monotonic() - (self._started or 0.0),
             )
+
+
+def looks_ours(properties: commands.Basic.Properties | None) -> bool:
+    """Say whether a message has more of our shape than an id and a checksum: see ``Batch.ours``."""
+    if properties is None:
+        return False
+    headers = properties.headers or {}
+    return properties.app_id == APP_ID or {SENT_HEADER, HOST_HEADER} <= headers.keys()
 
 
 def _sample(what: Batch | Delivery, index: int, before: int) -> Sample:

@@ -28,6 +28,7 @@ from rabbitproof.errors import (
     ResourceLocked,
     UsageError,
 )
+from rabbitproof.identity import RETRIES_HEADER
 from rabbitproof.model import LONGEST_NAME, Advanced, Started
 from rabbitproof.text import safe
 from rabbitproof.work import topology as wiring
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from rabbitproof.model import Progress
     from rabbitproof.work.resend import Result
 
-RETRIES_HEADER: Final = "rabbitproof_retries"
 """How often the message was retried; an integer."""
 _DEATHS: Final = re.compile(r"x-death|x-(first|last)-death-(queue|reason|exchange)")
 _OF_A_DELIVERY: Final = ("x-delivery-count", "x-acquired-count")

@@ -19,6 +19,7 @@ import base64
 import binascii
 import gzip
 import json
+import os
 import zlib
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, Final
@@ -115,9 +116,12 @@ class Writer:
 
 @contextmanager
 def create(path: Path, *, replace: bool = False) -> Iterator[Writer]:
-    """Write a new file. The end mark is put behind it only when the block ends well."""
+    """Write a new file. The end mark is put behind it only when the block ends well.
+
+    It has all bodies, so only its owner may read it.
+    """
     try:
-        raw = path.open("wb" if replace else "xb")
+        raw: IO[bytes] = open(path, "wb" if replace else "xb", opener=_for_its_owner)  # noqa: SIM115 - a path's has no opener; closed below
     except FileExistsError:
         raise UsageError(
             f"{safe(str(path))} exists; name another file, or say --replace."
@@ -130,6 +134,10 @@ def create(path: Path, *, replace: bool = False) -> Iterator[Writer]:
         writer = Writer(file)
         yield writer
         writer.end()
+
+
+def _for_its_owner(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 @contextmanager

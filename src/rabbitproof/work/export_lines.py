@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Any, Final
 from rabbitproof.amqp import content
 from rabbitproof.amqp.content import FLAGS_AT
 from rabbitproof.amqp.deliveries import Batch, Delivery, open_head
-from rabbitproof.identity import CHECKSUM_HEADER, SENT_HEADER
+from rabbitproof.identity import CHECKSUM_HEADER, REPLAYED_HEADER, SENT_HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 Record = dict[str, Any]
 
-MARK_HEADER: Final = "rabbitproof_replayed_ns"
+MARK_HEADER: Final = REPLAYED_HEADER
 """Says that a message was replayed and when, in nanoseconds since 1970. An integer of its own and
 no table, because a stream does not keep tables."""
 BARE_MARK_HEADER: Final = "rabbitproof_replayed_bare_ns"

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from rabbitproof.amqp.deliveries import Batch, Delivery
+    from rabbitproof.identity import Identity
     from rabbitproof.received import State, Verb
 
 ROOM: Final = 64 << 20
@@ -190,6 +191,17 @@ class Messages:
         """Return how many wait for an answer up to this number."""
         with self._lock:
             return sum(1 for each in self._open if each <= number)
+
+    def identities(self, numbers: Sequence[int]) -> list[Identity]:
+        """Return which messages of ours these are: those that are whole and still held."""
+        with self._lock:
+            entries = [entry for n in numbers if (entry := self._entry(n)) is not None]
+        found = []
+        for _, flags, head, _ in entries:
+            properties = None if flags & (FOREIGN | CORRUPT) else _opened(head)[2]
+            identity = identify(str((properties.message_id if properties else None) or ""))
+            found += [] if identity is None else [identity]
+        return found
 
     def answered(self, numbers: Sequence[int], verb: Verb) -> None:
         """Note what a person decided about these, which waited for it."""

@@ -33,13 +33,20 @@ from rabbitproof.errors import (
     ProtocolError,
     RabbitproofError,
 )
-from rabbitproof.identity import CHECKSUM_HEADER, checksum, damaged, identify, identify_all
+from rabbitproof.identity import (
+    AGAIN_HEADERS,
+    CHECKSUM_HEADER,
+    checksum,
+    damaged,
+    identify,
+    identify_all,
+)
 from rabbitproof.model import Consumed, Queue
 from rabbitproof.proof.ledger import QueueReceipts
 from rabbitproof.received import Counts, Link
 from rabbitproof.text import safe
 from rabbitproof.work import topology as wiring
-from rabbitproof.work.consume import GATHER_BYTES
+from rabbitproof.work.consume import GATHER_BYTES, looks_ours
 from rabbitproof.work.cpu import Cpu
 from rabbitproof.work.inbox import CORRUPT, FOREIGN
 from rabbitproof.work.link import shun, within
@@ -298,32 +305,52 @@ class Receiver:
         groups = None if broken else identify_all(batch.message_ids)
         if groups is not None:
             for source, numbers in groups:
-                self.receipts.of(source).add(numbers, redelivered=batch.redelivered)
+                self.receipts.of(source).add(
+                    numbers, redelivered=batch.redelivered, again=batch.again
+                )
         else:
             wrong = set(broken)
             for i, message_id in enumerate(batch.message_ids):
-                self._record(message_id, intact=i not in wrong, redelivered=batch.redelivered)
-        self.messages.take(batch, arrived, broken)
+                self._record(
+                    message_id,
+                    intact=i not in wrong,
+                    redelivered=batch.redelivered,
+                    again=batch.again,
+                    ours=batch.ours,
+                )
+        spoiled = [i for i in broken if batch.ours or identify(batch.message_ids[i])]
+        self.messages.take(batch, arrived, spoiled)
 
     def _single(self, delivery: Delivery, arrived: float) -> None:
         stated = None
         if CHECKSUM_HEADER.encode() in delivery.header:
             properties = decode_header(delivery.header)
-            stated = ((properties.headers if properties else None) or {}).get(CHECKSUM_HEADER)
+            headers = (properties.headers if properties else None) or {}
+            stated = headers.get(CHECKSUM_HEADER)
         flags = FOREIGN
         if isinstance(stated, str):
             message_id = str((properties.message_id if properties else None) or "").encode()
             intact = checksum(message_id, delivery.body) == stated.encode()
-            named = self._record(message_id, intact=intact, redelivered=delivery.redelivered)
-            flags = (0 if named or not intact else FOREIGN) | (0 if intact else CORRUPT)
+            ours = looks_ours(properties)
+            named = self._record(
+                message_id,
+                intact=intact,
+                redelivered=delivery.redelivered,
+                again=not AGAIN_HEADERS.isdisjoint(headers),
+                ours=ours,
+            )
+            whole = intact or not (named or ours)
+            flags = (0 if named or not whole else FOREIGN) | (0 if whole else CORRUPT)
         else:
             self.receipts.add_foreign()
         self.messages.take_one(delivery, arrived, flags)
 
-    def _record(self, message_id: bytes, *, intact: bool, redelivered: bool) -> bool:
+    def _record(
+        self, message_id: bytes, *, intact: bool, redelivered: bool, again: bool, ours: bool
+    ) -> bool:
         """Write one message down; say whether it is one of ours."""
         identity = identify(message_id)
-        self.receipts.note(identity, intact=intact, redelivered=redelivered)
+        self.receipts.note(identity, intact=intact, redelivered=redelivered, again=again, ours=ours)
         return identity is not None
 
     # --- answers ---
@@ -346,6 +373,9 @@ class Receiver:
     def _decide(self, verb: Verb, numbers: list[int]) -> None:
         if not numbers:
             return
+        if verb == "reject":
+            for identity in self.messages.identities(numbers):
+                self.receipts.of(identity.source).reject(range(identity.n, identity.n + 1))
         self.recorder.flush()
         tell, base = self._open.tell, self._base
         again = verb == "requeue"
@@ -403,11 +433,12 @@ class Receiver:
             connection.call(self._channel, commands.Channel.Close(200, "done", 0, 0))
             # Only now is all that nobody answered in the queue again, and counted.
             found = wiring.look_again(connection, look, self.task.queue)
-            queue = self.task.queue
+            queue, tally = self.task.queue, self.messages.tally()
             self.recorder.end(
                 asdict(self.summary()),
                 counts={queue: int(found.message_count or 0)},
                 consumers={queue: found.consumer_count},
+                returned=self.returned + tally.requeued + tally.returned,
                 interrupted=False,
             )
             connection.close()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import time
+import tracemalloc
 from dataclasses import fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +19,7 @@ from pyroaring import BitMap
 
 from rabbitproof.errors import LedgerEmpty, LedgerFailed, UsageError
 from rabbitproof.identity import Source
+from rabbitproof.proof import frames
 from rabbitproof.proof.entries import Header, Kind
 from rabbitproof.proof.frames import LINE, START, crc_of, frame
 from rabbitproof.proof.journal import Journal, read, read_all
@@ -47,7 +50,7 @@ def plain(ledger: Any) -> Any:
     """A ledger as something that can be compared, whatever fields it has."""
     match ledger:
         case Copies():
-            return [set(layer) for layer in ledger.layers], dict(ledger.beyond)
+            return [set(each) for each in ledger.layers], dict(ledger.beyond), len(ledger.more)
         case Outcomes():
             return {one.name: plain(getattr(ledger, one.name)) for one in fields(Outcomes)}
         case Receipts():
@@ -231,6 +234,48 @@ def test_a_file_that_is_being_written_is_not_gone_on_with(tmp_path: Path) -> Non
         pytest.raises(UsageError, match="still being written"),
     ):
         Journal.resume(read(journal.path), header())
+
+
+def test_a_file_of_some_bytes_costs_some_bytes(tmp_path: Path) -> None:
+    """Whatever it says came: 16 million messages over and over, a million foreign ones."""
+    everything = range(1, frames.LONGEST_RANGE + 1)
+    with Journal.create(tmp_path, "x", header("consumer")) as journal:
+        for _ in range(40):
+            journal.seen(SOURCES[0], everything, redelivered=False)
+            journal.foreign(frames.LONGEST_LIST)
+            journal.flush()
+    assert journal.path.stat().st_size < 4_000
+    tracemalloc.start()
+    began = time.process_time()
+    try:
+        found = read(journal.path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert found.receipts is not None
+    assert found.receipts.foreign == 40 * frames.LONGEST_LIST
+    assert found.receipts.of(SOURCES[0]).fresh.total == 40 * len(everything)
+    assert found.receipts.of(SOURCES[0]).inversions == 39 * (len(everything) - 1)
+    assert peak < 2 << 20
+    assert time.process_time() - began < 2.0
+
+
+def test_a_longer_range_is_written_in_parts_and_not_read_at_once(tmp_path: Path) -> None:
+    numbers = range(1, frames.LONGEST_RANGE + 3)
+    with Journal.create(tmp_path, "x", header()) as journal:
+        journal.outcomes().attempt(numbers)
+    found = read(journal.path)
+    assert found.outcomes is not None
+    assert len(found.outcomes.attempted) == len(numbers)
+    with pytest.raises(ValueError, match="longer than the format allows"):
+        frames.unpack(frames.pack(numbers))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no modes")
+def test_only_its_owner_may_read_a_ledger(tmp_path: Path) -> None:
+    """Who sent how much to whom is nobody else's business."""
+    with Journal.create(tmp_path, "x", header()) as journal:
+        assert journal.path.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_file_that_exists_is_never_written_over(tmp_path: Path) -> None:

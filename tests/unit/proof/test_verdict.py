@@ -322,6 +322,16 @@ def test_copies_too_many_are_never_passed_over() -> None:
     assert "do not balance: 2 more copies" in verdict.reasons[0]
 
 
+def test_a_count_that_does_not_balance_decides_nothing() -> None:
+    """Ten stale ones were there before, and five of ours are lost: 15 are counted."""
+    verdict = judge([sent()], {"q": queue(None, 15)})
+    found = verdict.queues["q"]
+    assert (verdict.decision, found.undecided, found.residue) == (Decision.UNKNOWN, 10, -5)
+    assert "do not balance" in " ".join(verdict.notes)
+    read = judge([sent()], {"q": queue(None, 15), "r": queue(got(*ALL))})
+    assert (read.decision, read.queues["q"].undecided) == (Decision.PASS, 10)
+
+
 # --- damaged and foreign ----------------------------------------------------------------------
 
 

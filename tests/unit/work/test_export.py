@@ -45,6 +45,12 @@ def unmarked(data: bytes) -> list[Any]:
     return lines
 
 
+def test_only_its_owner_may_read_an_export(tmp_path: Path) -> None:
+    """It has all bodies."""
+    write(tmp_path / "x.jsonl", [delivery()])
+    assert (tmp_path / "x.jsonl").stat().st_mode & 0o777 == 0o600
+
+
 TYPED = st.recursive(
     st.one_of(
         st.text(max_size=8),

@@ -1,0 +1,86 @@
+"""When the end of a ledger says what a queue held when everything was over.
+
+Pure: no I/O, no clock. Refuses to judge (``verdict``).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rabbitproof.proof.ledger import QueueReceipts
+    from rabbitproof.proof.record import Record
+    from rabbitproof.proof.run import RunQueue
+
+CLOCKS_NS: Final = 2 * 10**9
+"""By how much one host's clock has to be ahead of another's before "later" is believed: what a
+synchronised clock is never off by."""
+
+LAST_WORDS_NS: Final = 2 * 10**9
+"""For how long a producer without an end may have gone on after the last time in its ledger: it
+writes a sample twice a second, and none while it waits, which is for a second at most."""
+
+
+def last_look(
+    queue: RunQueue, producers: Sequence[Record], readers: Sequence[Record]
+) -> Record | None:
+    """Return the ledger whose end says what the queue held when everything was over.
+
+    Its participant ended in good order, after every producer had done all that it ever did, and
+    nobody else consumed the queue then, who might have held some. When a consumer was killed,
+    what it had not acknowledged went back to the queue before: as long as it held messages, it
+    counted as a consumer. None when no end says that.
+    """
+    for one in sorted(readers or producers, key=end_ns, reverse=True):
+        consumers = one.end.get("consumers")
+        others = consumers.get(queue.name) if isinstance(consumers, dict) else None
+        if (
+            one.ended
+            and (others == 0 or (readers and queue.kind == "stream"))
+            and all(_later(one, other) for other in producers if other is not one)
+        ):
+            return one
+    return None
+
+
+def counts(queue: RunQueue, one: Record) -> tuple[int | None, int | None]:
+    """Return what was left in a queue when a participant ended, and what a second source said."""
+    left = one.counts.get(queue.name)
+    found = one.end.get("second")
+    second = found.get(queue.name) if isinstance(found, dict) else None
+    second = second if isinstance(second, int) else None
+    if queue.kind == "stream" and one.receipts is not None:  # reading takes nothing from it
+        read = _deliveries(one.receipts)
+        left = None if left is None else max(0, left - read)
+        second = None if second is None else max(0, second - read)
+    return left, second
+
+
+def end_ns(one: Record) -> int:
+    """Return when a participant ended, by its clock; the last time in its ledger without an end."""
+    end = one.end.get("t_ns")
+    return end if isinstance(end, int) else one.last_ns
+
+
+def _later(one: Record, other: Record) -> bool:
+    """Say whether the end of ``one`` was surely after the last that ``other`` wrote down."""
+    mine, theirs = one.header, other.header
+    last = other.last_ns + (0 if other.ended else LAST_WORDS_NS)
+    if mine.boot and mine.boot == theirs.boot:
+        # One machine, not restarted between: its monotonic clock, which nobody sets.
+        return (
+            end_ns(one) - mine.started_ns + mine.monotonic_ns
+            > last - theirs.started_ns + theirs.monotonic_ns
+        )
+    return end_ns(one) > last + (0 if mine.host == theirs.host else CLOCKS_NS)
+
+
+def _deliveries(receipts: QueueReceipts) -> int:
+    """Return how many messages one pass over a stream saw."""
+    named = sum(
+        one.fresh.total + one.redelivered.total + one.corrupt_copies
+        for one in receipts.by_source.values()
+    )
+    return named + receipts.foreign + receipts.corrupt_nameless

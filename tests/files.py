@@ -1,0 +1,98 @@
+"""Ledger files as participants leave them, made in a line, for those who judge them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rabbitproof.identity import Source
+from rabbitproof.proof.entries import Header
+from rabbitproof.proof.journal import Journal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+RUN, OTHER = "0a1b2c3d4e5f", "ffffffffffff"
+SECOND = 10**9
+START = 1_700_000_000 * SECOND
+
+
+def header(kind: str, name: str, **values: Any) -> Header:
+    classic = {"type": "classic"}
+    queues = [{"name": "work.queue", "role": "work", "type": "classic", "effective": classic}]
+    base: dict[str, Any] = {
+        "kind": kind,
+        "run": RUN if kind == "producer" else "",
+        "producer": 1 if kind == "producer" else 0,
+        "name": name,
+        "host": "a" if kind == "producer" else "b",
+        "pid": 1,
+        "started_ns": START,
+        "queue": "" if kind == "producer" else "work.queue",
+        "topology": {"exchange": "x", "routing_key": "k", "vhost": "/", "queues": queues},
+        "versions": {"rabbitmq": "3.10.8", "cluster": "c"},
+    }
+    return Header(**base | values)
+
+
+def produced(
+    folder: Path,
+    name: str = "p",
+    *,
+    numbers: Any = range(1, 11),
+    confirmed: Any = range(1, 11),
+    end: int | None = 5,
+    left: int = 10,
+    consumers: int = 0,
+    **values: Any,
+) -> Path:
+    """A producer's ledger that ended so many seconds after its start, or died."""
+    with Journal.create(folder, f"producer-{name}", header("producer", name, **values)) as journal:
+        outcomes = journal.outcomes()
+        outcomes.attempt(numbers)
+        outcomes.confirm(confirmed)
+        journal.sample(journal.header.started_ns + SECOND, {})
+        if end is not None:
+            journal.end(
+                {
+                    "t_ns": journal.header.started_ns + end * SECOND,
+                    "counts": {"work.queue": left},
+                    "consumers": {"work.queue": consumers},
+                    "summary": {"published": len(confirmed), "seconds": 2.0},
+                }
+            )
+    return journal.path
+
+
+def consumed(
+    folder: Path,
+    name: str = "c",
+    *,
+    numbers: Any = range(1, 11),
+    source: Source = Source(RUN, 1),  # noqa: B008 - a frozen value
+    end: int | None = 20,
+    left: int | None = 0,
+    consumers: int | None = 0,
+    second: int | None = None,
+    events: Sequence[str] = (),
+    ending: dict[str, Any] | None = None,
+    **values: Any,
+) -> Path:
+    """A consumer's ledger."""
+    queue = values.get("queue", "work.queue")
+    with Journal.create(folder, f"consumer-{name}", header("consumer", name, **values)) as journal:
+        journal.event(journal.header.started_ns, "connected")
+        journal.receipts().of(source).add(numbers, redelivered=False)
+        for name in events:
+            journal.event(journal.header.started_ns + SECOND, name)
+        if end is not None:
+            journal.end(
+                {
+                    "t_ns": journal.header.started_ns + end * SECOND,
+                    "counts": {queue: left},
+                    "consumers": {queue: consumers},
+                    "second": {queue: second},
+                }
+                | (ending or {})
+            )
+    return journal.path

@@ -1,0 +1,758 @@
+"""What files alone can prove, and what they can't."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from files import OTHER, RUN, SECOND, START, consumed, header, produced
+from rabbitproof.errors import LedgerFailed, UsageError
+from rabbitproof.identity import Source
+from rabbitproof.proof import frames
+from rabbitproof.proof import manifest as manifests
+from rabbitproof.proof.journal import Journal
+from rabbitproof.proof.manifest import Manifest, Participant
+from rabbitproof.proof.record import mark, read
+from rabbitproof.proof.verify import verify
+from rabbitproof.view import verdict as words
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from rabbitproof.model import TrialResult
+
+
+def decided(folder: Path, **options: Any) -> tuple[str, int, int]:
+    """The verdict, how many are lost, and how many are undecided."""
+    result = verify([folder], **options)
+    queue = result.verdict.queues["work.queue"]
+    return str(result.verdict.decision), queue.lost, queue.undecided
+
+
+def reasons(result: TrialResult) -> str:
+    return " ".join(result.verdict.reasons)
+
+
+def test_all_seen_is_a_pass_with_its_figures(tmp_path: Path) -> None:
+    produced(tmp_path)
+    consumed(tmp_path)
+    result = verify([tmp_path])
+    assert (str(result.verdict.decision), result.run) == ("PASS", RUN)
+    assert result.publish_per_s == 5
+    assert result.environment["rabbitmq"] == "3.10.8"
+
+
+def test_a_report_stands_for_the_ledgers_in_it(tmp_path: Path) -> None:
+    """They lie in ledgers/RUN, and the report is what people have at hand."""
+    inside = tmp_path / "ledgers" / "0a1b2c3d4e5f"
+    produced(inside)
+    consumed(inside)
+    for folder in (tmp_path, tmp_path / "ledgers"):
+        assert verify([folder]).verdict.decision == "PASS"
+
+
+def test_what_is_unseen_in_a_drained_queue_is_lost_or_taken(tmp_path: Path) -> None:
+    produced(tmp_path)
+    consumed(tmp_path, numbers=range(1, 10))
+    result = verify([tmp_path])
+    assert decided(tmp_path) == ("FAIL", 1, 0)
+    assert "or taken by a consumer that kept no ledger" in reasons(result)
+
+
+UNPROVEN: dict[str, dict[str, Any]] = {
+    "as many are left": {"left": 2},
+    "the broker did not say": {"left": None},
+    "another consumer held some": {"consumers": 1},
+    "nobody knows who held some": {"consumers": None},
+    "it was killed": {"end": None},
+    "it ended before the producer": {"end": 4},
+    "two hosts' clocks are too close": {"end": 6},
+}
+
+
+@pytest.mark.parametrize("why", UNPROVEN)
+def test_without_proof_that_the_queue_was_empty_nothing_is_called_lost(
+    tmp_path: Path, why: str
+) -> None:
+    produced(tmp_path)
+    consumed(tmp_path, numbers=range(1, 9), **UNPROVEN[why])
+    decision, lost, _ = decided(tmp_path)
+    assert (decision, lost) == ("UNKNOWN", 0)
+
+
+def test_what_is_neither_seen_nor_left_is_lost(tmp_path: Path) -> None:
+    produced(tmp_path)
+    consumed(tmp_path, numbers=range(1, 8), left=2)
+    assert decided(tmp_path)[:2] == ("FAIL", 1)
+
+
+def test_a_consumer_that_ended_before_the_producer_began_proves_nothing(tmp_path: Path) -> None:
+    """Ten were confirmed after it had found the queue empty: they are there, not lost."""
+    consumed(tmp_path, numbers=[], end=1)
+    produced(tmp_path, started_ns=START + 60 * SECOND)
+    decision, lost, _ = decided(tmp_path)
+    assert (decision, lost) == ("UNKNOWN", 0)
+
+
+def test_on_one_host_the_clock_decides_without_a_margin(tmp_path: Path) -> None:
+    produced(tmp_path)
+    consumed(tmp_path, numbers=range(1, 9), end=6, host="a")
+    assert decided(tmp_path) == ("FAIL", 2, 0)
+
+
+def test_within_one_boot_a_clock_that_was_set_changes_nothing(tmp_path: Path) -> None:
+    """The consumer's clock says that it ended an hour before the producer began."""
+    boot = {"host": "a", "boot": "boot-1"}
+    produced(tmp_path, monotonic_ns=100 * SECOND, **boot)
+    consumed(
+        tmp_path,
+        numbers=range(1, 9),
+        started_ns=START - 3600 * SECOND,
+        monotonic_ns=101 * SECOND,
+        **boot,
+    )
+    assert decided(tmp_path) == ("FAIL", 2, 0)
+
+
+def test_and_a_clock_that_was_set_forward_makes_no_loss(tmp_path: Path) -> None:
+    boot = {"host": "a", "boot": "boot-1"}
+    produced(tmp_path, monotonic_ns=1000 * SECOND, **boot)
+    consumed(
+        tmp_path,
+        numbers=[],
+        started_ns=START + 3600 * SECOND,
+        monotonic_ns=100 * SECOND,
+        **boot,
+    )
+    assert decided(tmp_path)[:2] == ("UNKNOWN", 0)
+
+
+def test_what_a_consumer_without_an_end_may_have_seen_is_not_lost(tmp_path: Path) -> None:
+    """The queue is empty, and 10 may be in the part of its ledger that is not here."""
+    produced(tmp_path)
+    consumed(tmp_path, "killed", numbers=range(1, 6), end=None, pid=2)
+    consumed(tmp_path, "next", numbers=range(6, 10), pid=3)
+    assert decided(tmp_path) == ("UNKNOWN", 0, 1)
+    assert "the ledger of killed (consumer-killed.ledger) has no end" in reasons(verify([tmp_path]))
+
+
+def test_and_where_nothing_is_unseen_without_it_it_is_a_pass(tmp_path: Path) -> None:
+    produced(tmp_path)
+    consumed(tmp_path, "killed", numbers=range(1, 6), end=None, pid=2)
+    consumed(tmp_path, "next", numbers=range(6, 11), pid=3)
+    result = verify([tmp_path])
+    assert str(result.verdict.decision) == "PASS"
+    assert "are counted as far as it goes" in " ".join(result.verdict.notes)
+    assert result.verdict.queues["work.queue"].reordered is None, "it may still run"
+
+
+def test_a_producer_that_died_is_believed_to_have_gone_on_for_a_while(tmp_path: Path) -> None:
+    produced(tmp_path, end=None)  # its last sample is one second after its start
+    consumed(tmp_path, "early", numbers=range(1, 9), end=2, host="a", pid=2)
+    assert decided(tmp_path)[:2] == ("UNKNOWN", 0)
+    consumed(tmp_path, "late", numbers=[], end=9, host="a", pid=3)
+    assert decided(tmp_path) == ("FAIL", 2, 0)
+
+
+@pytest.mark.parametrize(("second", "decision"), [(None, "UNKNOWN"), (3, "UNKNOWN"), (0, "FAIL")])
+def test_a_quorum_queue_needs_a_second_source(
+    tmp_path: Path, second: int | None, decision: str
+) -> None:
+    effective = {"type": "quorum"}
+    queues = [{"name": "work.queue", "role": "work", "effective": effective}]
+    topology = {"exchange": "x", "routing_key": "k", "vhost": "/", "queues": queues}
+    produced(tmp_path, topology=topology)
+    consumed(tmp_path, numbers=range(1, 9), second=second)
+    assert decided(tmp_path)[0] == decision
+
+
+TYPES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any] | None, str]] = {
+    "nobody knows": ({"type": "classic", "durable": True}, {"declare": True}, None, "UNKNOWN"),
+    "it was there": ({"durable": False}, {"declare": False}, None, "UNKNOWN"),
+    "a transient one": ({"durable": False}, {"declare": True}, None, "FAIL"),
+    "it was asked for": (
+        {"durable": True, "arguments": {"x-queue-type": "quorum"}}, {"declare": True}, None,
+        "UNKNOWN",
+    ),
+    "the consumer asked": ({}, {"declare": False}, {"type": "classic"}, "FAIL"),
+    "the consumer knows better": (
+        {"durable": False}, {"declare": True}, {"type": "quorum"}, "UNKNOWN",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("why", TYPES)
+def test_a_queue_of_which_nobody_knows_the_type_may_have_replicas(tmp_path: Path, why: str) -> None:
+    """A count of 0 alone proves that a classic queue is empty, and no other one."""
+    queue, options, effective, decision = TYPES[why]
+    described = [{"name": "work.queue", "role": "work", **queue}]
+    produced(tmp_path, topology={"vhost": "/", "queues": described}, options=options)
+    known = [{"name": "work.queue", "effective": effective}]
+    consumed(tmp_path, numbers=range(1, 9), topology={"vhost": "/", "queues": known})
+    assert decided(tmp_path)[0] == decision
+
+
+def test_a_queue_that_nobody_read_is_judged_by_its_count(tmp_path: Path) -> None:
+    produced(tmp_path)
+    assert verify([tmp_path]).verdict.queues["work.queue"].judged_by == "count"
+    assert decided(tmp_path)[0] == "PASS"
+
+
+def test_with_a_consumer_that_kept_no_ledger_a_count_says_nothing(tmp_path: Path) -> None:
+    produced(tmp_path, left=3, consumers=1)
+    assert decided(tmp_path)[:2] == ("UNKNOWN", 0)
+
+
+def test_two_runs_are_named_and_one_can_be_chosen(tmp_path: Path) -> None:
+    produced(tmp_path)
+    produced(tmp_path, "q", run=OTHER, pid=2, numbers=range(1, 4), confirmed=range(1, 4))
+    consumed(tmp_path, numbers=range(1, 11))
+    with pytest.raises(UsageError, match=rf"2 runs: .*{OTHER} \(3 messages\).*Choose one with"):
+        verify([tmp_path])
+    assert decided(tmp_path, run=RUN)[0] == "PASS"
+    with pytest.raises(UsageError, match="No ledger here is of the run nonsense; there are"):
+        verify([tmp_path], "nonsense")
+
+
+def test_without_a_producer_nobody_knows_what_was_sent(tmp_path: Path) -> None:
+    consumed(tmp_path)
+    with pytest.raises(UsageError, match="There is no producer's ledger here"):
+        verify([tmp_path])
+
+
+def test_a_producer_whose_messages_came_and_whose_ledger_did_not_is_missing(
+    tmp_path: Path,
+) -> None:
+    produced(tmp_path)
+    consumed(tmp_path)
+    consumed(tmp_path, "d", source=Source(RUN, 2), pid=2)
+    result = verify([tmp_path])
+    assert str(result.verdict.decision) == "UNKNOWN"
+    assert "producer 2 of this run" in reasons(result)
+
+
+def cut(path: Path, entries: int) -> None:
+    """Leave so many frames of a ledger, as a copy that was made while it was written."""
+    data = path.read_bytes()
+    reader = frames.Reader(data)
+    for _ in zip(range(entries), reader, strict=False):
+        pass
+    path.write_bytes(data[: reader.end])
+
+
+def in_two_halves(folder: Path) -> Path:
+    """A producer's ledger: header, attempt and confirm of 1 to 5, of 6 to 10, its end."""
+    with Journal.create(folder, "producer-p", header("producer", "p")) as journal:
+        outcomes = journal.outcomes()
+        for numbers in (range(1, 6), range(6, 11)):
+            outcomes.attempt(numbers)
+            outcomes.confirm(numbers)
+        journal.end({"t_ns": START + 5 * SECOND, "counts": {}, "consumers": {}})
+    return journal.path
+
+
+@pytest.mark.parametrize("rest", [0, 5], ids=["at a frame", "within one"])
+def test_what_came_shows_that_a_producers_ledger_is_cut(tmp_path: Path, rest: int) -> None:
+    """10 is lost, and the part of the ledger that says so is missing: 6 to 9 came."""
+    path = in_two_halves(tmp_path)
+    consumed(tmp_path, numbers=range(1, 10))
+    assert decided(tmp_path) == ("FAIL", 1, 0)
+    whole = path.read_bytes()
+    cut(path, 3)
+    path.write_bytes(whole[: path.stat().st_size + rest])
+    result = verify([tmp_path])
+    assert str(result.verdict.decision) == "UNKNOWN"
+    assert "The ledger of producer 1 ends at 5, and 9 came, and 3 more of such" in reasons(result)
+
+
+def test_a_producers_ledger_without_an_end_leaves_it_open(tmp_path: Path) -> None:
+    """All that it knows came; what it does not know may be lost."""
+    path = in_two_halves(tmp_path)
+    consumed(tmp_path, numbers=range(1, 6))
+    assert decided(tmp_path)[0] == "FAIL"
+    cut(path, 3)
+    result = verify([tmp_path])
+    assert str(result.verdict.decision) == "UNKNOWN"
+    assert "producer 1 (producer-p.ledger) has no end" in reasons(result)
+    assert "--resume" in reasons(result)
+
+
+def test_what_the_rest_of_a_cut_ledger_proves_lost_is_lost(tmp_path: Path) -> None:
+    path = in_two_halves(tmp_path)
+    consumed(tmp_path, numbers=range(1, 5))
+    cut(path, 3)
+    assert decided(tmp_path) == ("FAIL", 1, 0)
+
+
+def test_the_same_file_twice_counts_once_and_the_longer_copy_counts(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    produced(one)
+    path = consumed(one)
+    two.mkdir()
+    shutil.copy(path, two)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-20])
+    result = verify([one, two])
+    assert str(result.verdict.decision) == "PASS"
+    assert result.verdict.queues["work.queue"].duplicates_unflagged == 0
+    assert "copies of one ledger" in " ".join(result.verdict.notes)
+
+
+def test_ledgers_that_began_as_one_and_went_apart_both_count(tmp_path: Path) -> None:
+    """A copy was resumed while its writer lived: 9 and 10 are in one only, and are lost."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    path = produced(one, numbers=range(1, 6), confirmed=range(1, 6), end=None)
+    two.mkdir()
+    copy = two / path.name
+    shutil.copy(path, copy)
+    resumed(path, range(6, 11))
+    resumed(copy, [6], [7], [8])
+    consumed(tmp_path / "c", numbers=range(1, 9))
+    result = verify([one, two, tmp_path / "c"])
+    queue = result.verdict.queues["work.queue"]
+    assert (str(result.verdict.decision), queue.lost) == ("FAIL", 2)
+    assert "began as one ledger and went apart: both count" in " ".join(result.verdict.notes)
+
+
+def resumed(path: Path, *numbers: Any) -> None:
+    """Let another process go on with a ledger."""
+    known = read(path)
+    with Journal.resume(known, replace(known.header, host="elsewhere")) as journal:
+        outcomes = journal.outcomes(known.outcomes)
+        for some in numbers:
+            outcomes.attempt(some)
+            outcomes.confirm(some)
+            journal.flush()
+        journal.end({"t_ns": START + 6 * SECOND, "counts": {}, "consumers": {}})
+
+
+def test_a_consumers_ledger_that_went_apart_was_altered(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    produced(one)
+    consumed(one)
+    consumed(two, numbers=[*range(1, 10), 11])
+    result = verify([one, two])
+    assert str(result.verdict.decision) == "UNKNOWN"
+    assert "so one of them was altered" in reasons(result)
+
+
+GAVE_BACK: dict[str, dict[str, Any]] = {
+    "its connection ended": {"events": ["lost", "connected"]},
+    "it requeues": {"options": {"answer": "requeue"}},
+    "a window was closed": {"ending": {"returned": 3}},
+}
+
+
+@pytest.mark.parametrize("why", GAVE_BACK)
+def test_what_a_consumer_may_have_given_back_explains_further_copies(
+    tmp_path: Path, why: str
+) -> None:
+    """All ten were seen, and the queue holds copies of them: its last acknowledgement was lost."""
+    produced(tmp_path)
+    consumed(tmp_path, left=10, **GAVE_BACK[why])
+    assert decided(tmp_path)[0] == "PASS"
+
+
+def test_and_without_that_nothing_does(tmp_path: Path) -> None:
+    produced(tmp_path)
+    consumed(tmp_path, left=10)
+    assert decided(tmp_path)[0] == "UNKNOWN"
+
+
+def test_a_ledger_keeps_which_copies_somebody_sent_again(tmp_path: Path) -> None:
+    produced(tmp_path)
+    with Journal.create(tmp_path, "consumer-c", header("consumer", "c")) as journal:
+        got = journal.receipts().of(Source(RUN, 1))
+        got.add(range(1, 11), redelivered=False)
+        got.add([3, 7], redelivered=False, again=True)
+        journal.end({"t_ns": START + 20 * SECOND, "counts": {"work.queue": 0}})
+    result = verify([tmp_path])
+    queue = result.verdict.queues["work.queue"]
+    assert (str(result.verdict.decision), queue.duplicates_resent) == ("PASS", 2)
+
+
+def test_what_a_consumer_rejected_was_handled_by_nobody(tmp_path: Path) -> None:
+    produced(tmp_path)
+    consumed(tmp_path, options={"answer": "reject"})
+    result = verify([tmp_path])
+    queue = result.verdict.queues["work.queue"]
+    assert str(result.verdict.decision) == "FAIL"
+    assert (queue.dropped, queue.unhandled, queue.dead_lettered) == (
+        {"rejected": 10}, {"rejected": 10}, 0,
+    )  # fmt: skip
+    assert "rejected by a consumer in work.queue, and nobody handled them" in reasons(result)
+
+
+def test_unless_another_one_acknowledged_a_copy(tmp_path: Path) -> None:
+    """Three were retried from the dead-letter queue."""
+    produced(tmp_path)
+    consumed(tmp_path, options={"answer": "reject"}, numbers=range(1, 4))
+    consumed(tmp_path, "d", numbers=range(2, 11), pid=2)
+    found = verify([tmp_path]).verdict.queues["work.queue"]
+    assert found.unhandled == {"rejected": 1}
+
+
+def test_a_window_writes_down_what_was_rejected_by_hand(tmp_path: Path) -> None:
+    """But not what came again after it."""
+    produced(tmp_path)
+    with Journal.create(tmp_path, "consumer-c", header("consumer", "c")) as journal:
+        got = journal.receipts().of(Source(RUN, 1))
+        got.add(range(1, 11), redelivered=False)
+        got.reject([4, 5, 6])
+        got.add([5], redelivered=True)
+        counts = {"work.queue": 0}
+        journal.end({"t_ns": START + 20 * SECOND, "counts": counts, "consumers": counts})
+    found = verify([tmp_path]).verdict
+    assert (str(found.decision), found.queues["work.queue"].unhandled) == ("FAIL", {"rejected": 2})
+
+
+LIMITS: dict[str, tuple[dict[str, Any], str]] = {
+    "a time to live": ({"arguments": {"x-message-ttl": 1000}}, "x-message-ttl"),
+    "a length": ({"arguments": {"x-max-length": 5, "x-overflow": "drop-head"}}, "x-max-length"),
+    "a policy": ({"policy_definition": {"delivery-limit": 3}}, "delivery-limit"),
+    "it refuses instead": ({"arguments": {"x-max-length": 5, "x-overflow": "reject-publish"}}, ""),
+    "unlimited": ({"arguments": {"x-delivery-limit": -1}}, ""),
+}
+
+
+@pytest.mark.parametrize("why", LIMITS)
+def test_what_a_queue_may_have_dropped_by_its_own_limits_is_not_lost(
+    tmp_path: Path, why: str
+) -> None:
+    told, named = LIMITS[why]
+    queues = [{"name": "work.queue", "role": "work", "effective": {"type": "classic", **told}}]
+    produced(tmp_path, topology={"vhost": "/", "queues": queues})
+    consumed(tmp_path, numbers=range(1, 9))
+    assert decided(tmp_path) == (("UNKNOWN", 0, 2) if named else ("FAIL", 2, 0))
+    assert not named or f"it has {named}, by which the broker may" in reasons(verify([tmp_path]))
+
+
+def test_unless_what_they_dropped_is_known(tmp_path: Path) -> None:
+    effective = {"type": "classic", "arguments": {"x-message-ttl": 1}}
+    queues = [{"name": "work.queue", "role": "work", "effective": effective}]
+    produced(tmp_path, topology={"vhost": "/", "queues": queues})
+    consumed(tmp_path, numbers=range(1, 8))
+    queue = manifest().queues["logical"] | {"dropped": {"expired": 2}}
+    manifests.write(tmp_path, manifest(queues={"logical": queue}))
+    assert verify([tmp_path]).verdict.queues["logical"].lost == 1
+
+
+def test_a_torn_end_is_told(tmp_path: Path) -> None:
+    produced(tmp_path)
+    path = consumed(tmp_path)
+    with path.open("ab") as file:
+        file.write(b"\0\0")
+    result = verify([tmp_path])
+    assert str(result.verdict.decision) == "PASS"
+    assert "ends in the middle of a frame" in " ".join(result.verdict.notes)
+
+
+def test_a_damaged_or_empty_ledger_is_one_of_which_not_all_is_known(tmp_path: Path) -> None:
+    produced(tmp_path)
+    path = consumed(tmp_path)
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1
+    path.write_bytes(data)
+    (tmp_path / "empty.ledger").touch()
+    result = verify([tmp_path])
+    assert str(result.verdict.decision) == "UNKNOWN"
+    assert "is damaged at byte" in reasons(result)
+    assert "empty.ledger" in reasons(result)
+
+
+def test_a_foreign_file_is_refused_by_name(tmp_path: Path) -> None:
+    produced(tmp_path)
+    (tmp_path / "x.ledger").write_bytes(b"GIF89a")
+    with pytest.raises(LedgerFailed, match=r"x\.ledger is no ledger"):
+        verify([tmp_path])
+
+
+def test_a_consumer_of_another_broker_or_vhost_takes_no_part(tmp_path: Path) -> None:
+    produced(tmp_path)
+    consumed(tmp_path)
+    consumed(tmp_path, "e", versions={"cluster": "another"}, pid=2)
+    consumed(tmp_path, "f", topology={"vhost": "another"}, pid=3)
+    assert decided(tmp_path)[0] == "PASS"
+
+
+# --- with a manifest --------------------------------------------------------------------------
+
+
+def manifest(**values: Any) -> Manifest:
+    queue = {"name": "work.queue", "kind": "classic", "judged": True, "left": 0, "drained": True,
+             "dropped": {}}  # fmt: skip
+    base: dict[str, Any] = {
+        "run": RUN,
+        "scenario": "offline",
+        "participants": (
+            Participant("producer", "p", "producer-p.ledger"),
+            Participant("consumer", "c", "consumer-c.ledger"),
+        ),
+        "queues": {"logical": queue},
+    }
+    return Manifest(**base | values)
+
+
+def test_a_manifest_names_the_queues_and_says_what_was_seen_of_them(tmp_path: Path) -> None:
+    produced(tmp_path)
+    consumed(tmp_path, numbers=range(1, 10))
+    told = {"publish_per_s": 77, "title": "T", "safe": 3, "longest_gap_s": 4.5}
+    manifests.write(tmp_path, manifest(result=told))
+    result = verify([tmp_path])
+    assert (str(result.verdict.decision), result.scenario) == ("FAIL", "offline")
+    assert result.verdict.queues["logical"].lost == 1
+    assert "kept no ledger" not in reasons(result)
+    assert (result.publish_per_s, result.title, result.safe) == (77, "T", True)
+    assert (result.longest_gap_s, result.without_service_s) == (4.5, None)
+
+
+def test_a_consumers_ledger_without_the_end_that_it_had_is_cut(tmp_path: Path) -> None:
+    """The manifest of its run says that none was killed."""
+    produced(tmp_path)
+    consumed(tmp_path, end=None)
+    queue = manifest().queues["logical"] | {"unended": 0}
+    manifests.write(tmp_path, manifest(queues={"logical": queue}))
+    result = verify([tmp_path])
+    assert str(result.verdict.decision) == "UNKNOWN"
+    assert "The ledger of c (consumer-c.ledger) is cut off: it has no end" in reasons(result)
+    manifests.write(tmp_path, manifest(queues={"logical": queue | {"unended": 1}}))
+    assert str(verify([tmp_path]).verdict.decision) == "PASS"
+
+
+def marked(folder: Path) -> None:
+    """Write a manifest that says of each file how long it was at the end."""
+    everybody = tuple(
+        Participant(kind, kind[0], f"{kind}-{kind[0]}.ledger", *mark(path))
+        for kind in ("producer", "consumer")
+        for path in folder.glob(f"{kind}-*")
+    )
+    manifests.write(folder, manifest(participants=everybody))
+
+
+@pytest.mark.parametrize(("seen", "decision"), [(11, "PASS"), (10, "FAIL")])
+def test_a_ledger_without_an_end_is_whole_if_somebody_says_so(
+    tmp_path: Path, seen: int, decision: str
+) -> None:
+    """Both died, and whoever saw them end wrote down how long their files were."""
+    produced(tmp_path, end=None)
+    consumed(tmp_path, numbers=range(1, seen), end=None)
+    marked(tmp_path)
+    assert str(verify([tmp_path]).verdict.decision) == decision
+
+
+@pytest.mark.parametrize("kind", ["producer", "consumer"])
+def test_and_cut_off_if_it_is_shorter(tmp_path: Path, kind: str) -> None:
+    produced(tmp_path)
+    consumed(tmp_path)
+    marked(tmp_path)
+    cut(tmp_path / f"{kind}-{kind[0]}.ledger", 3)
+    result = verify([tmp_path])
+    assert str(result.verdict.decision) == "UNKNOWN"
+    assert f"({kind}-{kind[0]}.ledger) is cut off: it has" in reasons(result)
+
+
+def test_and_another_file_of_that_name_is_not_taken_for_it(tmp_path: Path) -> None:
+    produced(tmp_path)
+    path = consumed(tmp_path)
+    marked(tmp_path)
+    path.unlink()
+    consumed(tmp_path, numbers=range(11, 21))
+    assert "is not the one that the manifest" in reasons(verify([tmp_path]))
+
+
+def test_a_participant_whose_ledger_is_not_there_makes_it_unknown(tmp_path: Path) -> None:
+    produced(tmp_path)
+    manifests.write(tmp_path, manifest())
+    result = verify([tmp_path])
+    assert str(result.verdict.decision) == "UNKNOWN"
+    assert "the consumer c" in reasons(result)
+
+
+def test_claims_and_faults_of_a_manifest_count(tmp_path: Path) -> None:
+    produced(tmp_path)
+    consumed(tmp_path)
+    fault = {"name": "broker-kill", "at_s": 1.5, "fired": False, "evidence": "Nothing died."}
+    manifests.write(tmp_path, manifest(faults=(fault,)))
+    result = verify([tmp_path])
+    assert str(result.verdict.decision) == "UNKNOWN"
+    assert "broker-kill" in reasons(result)
+    claim = {"text": "It was so.", "held": False, "found": "It was otherwise."}
+    manifests.write(tmp_path, manifest(claims=(claim,)))
+    result = verify([tmp_path])
+    assert str(result.verdict.decision) == "FAIL"
+    assert result.claims == (("It was otherwise.", False),)
+
+
+def test_dropped_messages_of_a_manifest_are_in_the_books(tmp_path: Path) -> None:
+    produced(tmp_path)
+    consumed(tmp_path, numbers=range(1, 9))
+    queue = manifest().queues["logical"] | {"dropped": {"expired": 2}}
+    manifests.write(tmp_path, manifest(queues={"logical": queue}, permits=("expired",)))
+    result = verify([tmp_path])
+    assert result.verdict.queues["logical"].lost == 0
+    assert result.verdict.queues["logical"].dropped == {"expired": 2}
+
+
+def test_a_queue_that_nobody_read_is_judged_with_a_manifest_too(tmp_path: Path) -> None:
+    produced(tmp_path)
+    consumed(tmp_path)
+    spare = {"name": "spare", "kind": "classic", "judged": False, "left": 7, "drained": False}
+    queues = manifest().queues | {"spare": spare}
+    manifests.write(tmp_path, manifest(queues=queues))
+    result = verify([tmp_path])
+    assert str(result.verdict.decision) == "FAIL"
+    assert result.verdict.queues["spare"].lost == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "is no manifest"),
+        ("[]", "is no manifest"),
+        ('{"format": 1}', "is no manifest"),
+        ("[" * 100_000, "is no manifest"),
+        (json.dumps({"format": 1, "run": "../..", "queues": {}}), "is no manifest"),
+        ('{"format": 9}', "has version 9 of the format"),
+    ],
+)
+def test_a_file_that_is_no_manifest_is_told_in_a_sentence(
+    tmp_path: Path, text: str, says: str
+) -> None:
+    produced(tmp_path)
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(LedgerFailed, match=says):
+        verify([tmp_path])
+
+
+# --- files that somebody made up --------------------------------------------------------------
+
+ESC = "\x1b]0;pwned\x1b\\\x1b[2J"
+
+
+def made_up(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change a good manifest."""
+    manifests.write(folder, manifest())
+    path = folder / "manifest.json"
+    found = json.loads(path.read_text())
+    change(found)
+    path.write_text(json.dumps(found))
+
+
+def queue_of(found: dict[str, Any]) -> dict[str, Any]:
+    queue: dict[str, Any] = found["queues"]["logical"]
+    return queue
+
+
+SHAPES: dict[str, Callable[[dict[str, Any]], object]] = {
+    "consumers is a text": lambda found: queue_of(found).update(consumers="2"),
+    "passes is a text": lambda found: queue_of(found).update(passes="x", kind="stream"),
+    "second is a list": lambda found: queue_of(found).update(second=[]),
+    "left is below 0": lambda found: queue_of(found).update(left=-1),
+    "unordered is a number": lambda found: queue_of(found).update(unordered=5),
+    "queues are a list": lambda found: found.update(queues=[]),
+    "participants are a number": lambda found: found.update(participants=5),
+    "permits are a number": lambda found: found.update(permits=5),
+    "no such numbers": lambda found: queue_of(found).update(
+        dropped={"expired": 1}, dropped_names={"expired": {"1": [[0, 2**70]]}}
+    ),
+    "a fault after the end of the world": lambda found: found.update(
+        faults=[{"name": "x", "fired": True, "at_s": 10**400}]
+    ),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_manifest_of_another_shape_is_a_sentence(tmp_path: Path, shape: str) -> None:
+    produced(tmp_path)
+    made_up(tmp_path, SHAPES[shape])
+    with pytest.raises(LedgerFailed, match=r"manifest\.json is no manifest"):
+        verify([tmp_path])
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"topology": {"queues": 5}},
+        {"topology": {"queues": [5]}},
+        {"started_ns": 10**30},
+        {"pid": -(10**30)},
+    ],
+)
+def test_a_header_of_another_shape_is_a_sentence(tmp_path: Path, values: dict[str, Any]) -> None:
+    produced(tmp_path, end=None, **values)
+    with pytest.raises(LedgerFailed, match=r"producer-p\.ledger is damaged at byte"):
+        verify([tmp_path])
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        {"t_ns": 10**30},
+        {"t_ns": "now"},
+        {"counts": {"work.queue": -1}},
+        {"consumers": [0]},
+        {"second": {"work.queue": "0"}},
+    ],
+)
+def test_an_end_of_another_shape_is_damage(tmp_path: Path, end: dict[str, Any]) -> None:
+    produced(tmp_path)
+    consumed(tmp_path, ending=end)
+    result = verify([tmp_path])
+    assert str(result.verdict.decision) == "UNKNOWN"
+    assert "consumer-c.ledger is damaged at byte" in reasons(result)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"latency": {"confirm": {"count": 1}}},
+        {"latency": {"end_to_end": 5}},
+        {"environment": {"rabbitmq": ["x"]}},
+        {"publish_per_s": 10**400, "longest_gap_s": 1e300},
+    ],
+)
+def test_figures_of_another_shape_are_left_out_or_shown(
+    tmp_path: Path, told: dict[str, Any]
+) -> None:
+    produced(tmp_path)
+    consumed(tmp_path)
+    made_up(tmp_path, lambda found: found.update(result=told))
+    result = verify([tmp_path])
+    assert words.details(result)
+    assert json.dumps(words.as_object(result))
+
+
+def test_nothing_of_a_folder_reaches_a_terminal_as_it_is(tmp_path: Path) -> None:
+    """Texts of a manifest and of the ledgers, wherever one may stand."""
+    queues = [{"name": f"q{ESC}", "role": "work", "effective": {"type": "classic"}}]
+    versions = {"rabbitmq": ESC, "erlang": ESC, "python": ESC, "cluster": ""}
+    values = {"versions": versions, "host": ESC, "name": ESC, "topology": {"queues": queues}}
+    produced(tmp_path, **values)
+    consumed(tmp_path, **values | {"queue": f"q{ESC}"}, end=None)
+    in_terminal(verify([tmp_path]))
+
+    def change(found: dict[str, Any]) -> None:
+        queue = queue_of(found) | {"unordered": ESC, "dropped": {ESC: 2}, "name": f"q{ESC}"}
+        found["queues"] = {ESC: queue}
+        found["participants"] = [{"kind": ESC, "name": ESC, "file": ESC}]
+        found["claims"] = [{"text": ESC, "held": False, "found": ESC}]
+        found["faults"] = [{"name": ESC, "fired": False, "evidence": ESC}]
+        found["permits"] = [ESC]
+        figures = {"count": 1, "warm_up_left_out": 0, "negative": 0, "clocks": ESC}
+        figures |= dict.fromkeys(("p50", "p90", "p99", "p99_9", "max"), 1.0)
+        told = {"environment": dict.fromkeys(("rabbitmq", "erlang", "python"), ESC)}
+        found["result"] = told | {"latency": {"confirm": figures}, "title": ESC, "started": ESC}
+
+    made_up(tmp_path, change)
+    in_terminal(verify([tmp_path]))
+
+
+def in_terminal(result: TrialResult) -> None:
+    lines = [words.headline(result), *words.details(result), *words.expectation(result)]
+    assert not any("\x1b" in line for line in lines)
+    assert "\x1b" not in json.dumps(words.as_object(result))
