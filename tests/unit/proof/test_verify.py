@@ -442,6 +442,45 @@ def test_unless_what_they_dropped_is_known(tmp_path: Path) -> None:
     assert verify([tmp_path]).verdict.queues["logical"].lost == 1
 
 
+FROM_FIRST = {"stream_offset": "first"}
+
+
+def streamed(folder: Path, *passes: Any, count: int = 10, **options: Any) -> TrialResult:
+    """The verdict over a stream that one consumer read once with each connection."""
+    queues = [{"name": "work.queue", "role": "work", "effective": {"type": "stream"}}]
+    produced(folder, topology={"vhost": "/", "queues": queues})
+    with Journal.create(
+        folder, "consumer-c", header("consumer", "c", options=options or FROM_FIRST)
+    ) as journal:
+        for numbers in passes:
+            journal.event(START, "connected")
+            journal.receipts().of(Source(RUN, 1)).add(numbers, redelivered=False)
+        counts = {"work.queue": count}
+        end = {"t_ns": START + 20 * SECOND, "counts": counts, "second": counts}
+        journal.end(end | {"consumers": {"work.queue": 0}})
+    return verify([folder])
+
+
+@pytest.mark.parametrize(
+    ("passes", "count", "options", "decision"),
+    [
+        ([range(1, 11)], 10, {}, "PASS"),
+        ([range(1, 7), range(1, 6)], 10, {}, "UNKNOWN"),  # four were never read
+        ([range(1, 7), range(1, 11)], 10, {}, "PASS"),
+        ([range(1, 10)], 9, {}, "FAIL"),  # all that it has was read, and 10 is not there
+        ([range(1, 8), range(9, 11)], 5, {}, "UNKNOWN"),  # some of it was dropped meanwhile
+        ([range(1, 8), range(9, 11)], 9, {"stream_offset": None}, "UNKNOWN"),
+        ([range(1, 11)], 15, {"stream_offset": None}, "PASS"),  # five were there before
+    ],
+)
+def test_of_a_stream_the_longest_pass_from_its_first_message_counts(
+    tmp_path: Path, passes: list[range], count: int, options: dict[str, Any], decision: str
+) -> None:
+    result = streamed(tmp_path, *passes, count=count, **options)
+    assert str(result.verdict.decision) == decision, result.verdict.reasons
+    assert result.verdict.queues["work.queue"].duplicates_unflagged == 0
+
+
 def test_a_torn_end_is_told(tmp_path: Path) -> None:
     produced(tmp_path)
     path = consumed(tmp_path)
