@@ -79,13 +79,23 @@ def end_ns(one: Record) -> int:
 
 
 def _later(one: Record, other: Record) -> bool:
-    """Say whether the end of ``one`` was surely after the last that ``other`` wrote down."""
+    """Say whether the end of ``one`` was surely after the last that ``other`` wrote down.
+
+    Two clocks may say so: the one that nobody sets, and the host's own, which knows of the time
+    for which a machine stood still. Where both were written down, both have to.
+    """
     mine, theirs = one.header, other.header
-    last = other.last_ns + (0 if other.ended else LAST_WORDS_NS)
+    grace = 0 if other.ended else LAST_WORDS_NS
+    end, last = end_ns(one), other.last_ns + grace
+    since_boot = (
+        end - mine.started_ns + mine.monotonic_ns > last - theirs.started_ns + theirs.monotonic_ns
+    )
     if mine.boot and mine.boot == theirs.boot:
-        # One machine, not restarted between: its monotonic clock, which nobody sets.
-        return (
-            end_ns(one) - mine.started_ns + mine.monotonic_ns
-            > last - theirs.started_ns + theirs.monotonic_ns
-        )
-    return end_ns(one) > last + (0 if mine.host == theirs.host else CLOCKS_NS)
+        return since_boot  # one machine, not restarted between
+    if mine.host == theirs.host and not mine.boot and not theirs.boot:
+        # Perhaps the same, where no system says: after a restart the clock begins anew.
+        return since_boot and end > last
+    ended = one.end.get("clock_ns")
+    end = min(end, ended) if isinstance(ended, int) else end
+    last = max(last, (other.clock_ns or 0) + grace)
+    return end > last + CLOCKS_NS

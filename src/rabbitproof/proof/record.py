@@ -69,6 +69,8 @@ class Record:
     crc: int = 0
     """The checksum of the last whole frame."""
     frames: int = 0
+    clock_ns: int | None = None
+    """The latest time that the host's own clock had in it; None where nobody wrote it down."""
     passes: tuple[int, ...] = ()
     """How many messages came over each of a consumer's connections."""
     first: Header | None = None
@@ -192,6 +194,7 @@ class _Reading:
         self._events: list[Happening] = []
         self._end: dict[str, Any] | None = None
         self._passes: list[int] = [0]
+        self._clock: int | None = None
 
     def all(self, data: bytes | mmap.mmap) -> Record:
         name = safe(str(self._path))
@@ -242,6 +245,7 @@ class _Reading:
             crc=crc,
             frames=count,
             passes=tuple(self._passes),
+            clock_ns=self._clock,
             first=self._first,
         )
 
@@ -258,8 +262,10 @@ class _Reading:
                 self._consumed(kind, payload)
             case Kind.END:
                 self._end = end_from_json(payload)
+                self._note_clock(self._end)
             case Kind.SAMPLE:
                 found = from_json(payload)
+                self._note_clock(found)
                 self._samples.append(Moment(_time(found), _object(found, "values")))
             case Kind.EVENT:
                 found = from_json(payload)
@@ -270,6 +276,11 @@ class _Reading:
                     self._passes.append(0)
             case _ if kind < frames.OPTIONAL:
                 raise ValueError(f"a frame of the unknown kind {kind}")
+
+    def _note_clock(self, found: dict[str, Any]) -> None:
+        clock = found.get("clock_ns")
+        if is_number(clock):
+            self._clock = max(clock, self._clock or clock)
 
     def _begin(self, header: Header) -> None:
         if self._header is None:

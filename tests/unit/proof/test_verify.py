@@ -132,6 +132,23 @@ def test_and_a_clock_that_was_set_forward_makes_no_loss(tmp_path: Path) -> None:
     assert decided(tmp_path)[:2] == ("UNKNOWN", 0)
 
 
+def test_a_clock_that_stood_still_makes_no_loss(tmp_path: Path) -> None:
+    """The producer's machine slept for an hour before it published the last two."""
+    produced(tmp_path, clock=3_605)
+    consumed(tmp_path, numbers=range(1, 9), end=1_800)
+    assert decided(tmp_path)[:2] == ("UNKNOWN", 0)
+    consumed(tmp_path, "late", numbers=[], end=3_700, pid=9)
+    assert decided(tmp_path)[:2] == ("FAIL", 2)
+
+
+def test_nor_one_that_was_set_where_no_system_names_its_boot(tmp_path: Path) -> None:
+    """The consumer's clock is an hour ahead; the one that nobody sets says that it ended before."""
+    produced(tmp_path, host="a", monotonic_ns=1_000 * SECOND)
+    forward = START + 3_600 * SECOND
+    consumed(tmp_path, numbers=range(1, 9), host="a", started_ns=forward, monotonic_ns=SECOND)
+    assert decided(tmp_path)[:2] == ("UNKNOWN", 0)
+
+
 def test_what_a_consumer_without_an_end_may_have_seen_is_not_lost(tmp_path: Path) -> None:
     """The queue is empty, and 10 may be in the part of its ledger that is not here."""
     produced(tmp_path)
