@@ -44,14 +44,19 @@ def produced(
     end: int | None = 5,
     left: int = 10,
     consumers: int = 0,
+    clock: int | None = None,
     **values: Any,
 ) -> Path:
-    """A producer's ledger that ended so many seconds after its start, or died."""
+    """A producer's ledger that ended so many seconds after its start, or died.
+
+    ``clock``: when that was by the clock of its host.
+    """
     with Journal.create(folder, f"producer-{name}", header("producer", name, **values)) as journal:
         outcomes = journal.outcomes()
         outcomes.attempt(numbers)
         outcomes.confirm(confirmed)
-        journal.sample(journal.header.started_ns + SECOND, {})
+        clock_ns = None if clock is None else journal.header.started_ns + clock * SECOND
+        journal.sample(journal.header.started_ns + SECOND, {}, clock_ns)
         if end is not None:
             journal.end(
                 {

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rabbitproof.proof.ledger import QueueReceipts
     from rabbitproof.proof.record import Record
     from rabbitproof.proof.run import RunQueue
 
@@ -45,17 +44,32 @@ def last_look(
     return None
 
 
-def counts(queue: RunQueue, one: Record) -> tuple[int | None, int | None]:
+def counts(
+    queue: RunQueue, one: Record, readers: Sequence[Record]
+) -> tuple[int | None, int | None]:
     """Return what was left in a queue when a participant ended, and what a second source said."""
-    left = one.counts.get(queue.name)
-    found = one.end.get("second")
-    second = found.get(queue.name) if isinstance(found, dict) else None
-    second = second if isinstance(second, int) else None
-    if queue.kind == "stream" and one.receipts is not None:  # reading takes nothing from it
-        read = _deliveries(one.receipts)
-        left = None if left is None else max(0, left - read)
-        second = None if second is None else max(0, second - read)
-    return left, second
+    second = (one.end.get("second") or {}).get(queue.name)
+    found = (one.counts.get(queue.name), second)
+    if queue.kind == "stream" and readers:  # reading takes nothing from it
+        return unread(found[0], readers), unread(found[1], readers)
+    return found
+
+
+def unread(count: int | None, readers: Sequence[Record]) -> int | None:
+    """Return how many of a stream's messages nobody read; None where that can't be told.
+
+    Who reads it from its first message on reads its beginning, again with every connection: so
+    the longest pass counts, not the sum. Who begins anywhere else may have begun behind some, and
+    of a stream that has fewer than were read, the beginning is gone.
+    """
+    passes = [
+        most
+        for one in readers
+        if one.header.options.get("stream_offset") == "first"
+        for most in one.passes
+    ]
+    read = max(passes, default=None)
+    return None if count is None or read is None or read > count else count - read
 
 
 def end_ns(one: Record) -> int:
@@ -65,22 +79,23 @@ def end_ns(one: Record) -> int:
 
 
 def _later(one: Record, other: Record) -> bool:
-    """Say whether the end of ``one`` was surely after the last that ``other`` wrote down."""
+    """Say whether the end of ``one`` was surely after the last that ``other`` wrote down.
+
+    Two clocks may say so: the one that nobody sets, and the host's own, which knows of the time
+    for which a machine stood still. Where both were written down, both have to.
+    """
     mine, theirs = one.header, other.header
-    last = other.last_ns + (0 if other.ended else LAST_WORDS_NS)
-    if mine.boot and mine.boot == theirs.boot:
-        # One machine, not restarted between: its monotonic clock, which nobody sets.
-        return (
-            end_ns(one) - mine.started_ns + mine.monotonic_ns
-            > last - theirs.started_ns + theirs.monotonic_ns
-        )
-    return end_ns(one) > last + (0 if mine.host == theirs.host else CLOCKS_NS)
-
-
-def _deliveries(receipts: QueueReceipts) -> int:
-    """Return how many messages one pass over a stream saw."""
-    named = sum(
-        one.fresh.total + one.redelivered.total + one.corrupt_copies
-        for one in receipts.by_source.values()
+    grace = 0 if other.ended else LAST_WORDS_NS
+    end, last = end_ns(one), other.last_ns + grace
+    since_boot = (
+        end - mine.started_ns + mine.monotonic_ns > last - theirs.started_ns + theirs.monotonic_ns
     )
-    return named + receipts.foreign + receipts.corrupt_nameless
+    if mine.boot and mine.boot == theirs.boot:
+        return since_boot  # one machine, not restarted between
+    if mine.host == theirs.host and not mine.boot and not theirs.boot:
+        # Perhaps the same, where no system says: after a restart the clock begins anew.
+        return since_boot and end > last
+    ended = one.end.get("clock_ns")
+    end = min(end, ended) if isinstance(ended, int) else end
+    last = max(last, (other.clock_ns or 0) + grace)
+    return end > last + CLOCKS_NS

@@ -143,7 +143,7 @@ def end_from_json(payload: bytes) -> dict[str, Any]:
     Its time is a number; ``counts``, ``consumers`` and ``second`` are objects of counts or nulls.
     """
     found = from_json(payload)
-    if not is_number(found.get("t_ns")):
+    if not is_number(found.get("t_ns")) or not is_number(found.get("clock_ns", 0)):
         raise ValueError("an end without a time")
     for name in ("counts", "consumers", "second"):
         value = found.get(name)

@@ -170,9 +170,10 @@ class Journal:
 
     # --- anybody's ---
 
-    def sample(self, t_ns: int, values: dict[str, Any]) -> None:
-        """Write figures at a moment, nanoseconds since 1970."""
-        self._emit(Kind.SAMPLE, to_json({"t_ns": t_ns, "values": values}))
+    def sample(self, t_ns: int, values: dict[str, Any], clock_ns: int | None = None) -> None:
+        """Write figures at a moment, nanoseconds since 1970; ``clock_ns``: as the clock has it."""
+        clock = {} if clock_ns is None else {"clock_ns": clock_ns}
+        self._emit(Kind.SAMPLE, to_json({"t_ns": t_ns, **clock, "values": values}))
         self.flush()
 
     def event(self, t_ns: int, name: str, details: dict[str, Any] | None = None) -> None:

@@ -59,7 +59,7 @@ def evidence(run: Run, logical: str) -> QueueEvidence:
     common["drops"] = rejected(readers)
     last = ends.last_look(queue, run.producers, readers)
     # A count from before the end of it all says nothing about what is left now.
-    left, second = (None, None) if last is None else ends.counts(queue, last)
+    left, second = (None, None) if last is None else ends.counts(queue, last, readers)
     return QueueEvidence(
         left=left,
         second=second,

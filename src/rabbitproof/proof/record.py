@@ -69,6 +69,10 @@ class Record:
     crc: int = 0
     """The checksum of the last whole frame."""
     frames: int = 0
+    clock_ns: int | None = None
+    """The latest time that the host's own clock had in it; None where nobody wrote it down."""
+    passes: tuple[int, ...] = ()
+    """How many messages came over each of a consumer's connections."""
     first: Header | None = None
     """Of the process that wrote first; the same as ``header`` unless it was resumed."""
 
@@ -189,6 +193,8 @@ class _Reading:
         self._samples: list[Moment] = []
         self._events: list[Happening] = []
         self._end: dict[str, Any] | None = None
+        self._passes: list[int] = [0]
+        self._clock: int | None = None
 
     def all(self, data: bytes | mmap.mmap) -> Record:
         name = safe(str(self._path))
@@ -238,6 +244,8 @@ class _Reading:
             size=whole,
             crc=crc,
             frames=count,
+            passes=tuple(self._passes),
+            clock_ns=self._clock,
             first=self._first,
         )
 
@@ -254,16 +262,25 @@ class _Reading:
                 self._consumed(kind, payload)
             case Kind.END:
                 self._end = end_from_json(payload)
+                self._note_clock(self._end)
             case Kind.SAMPLE:
                 found = from_json(payload)
+                self._note_clock(found)
                 self._samples.append(Moment(_time(found), _object(found, "values")))
             case Kind.EVENT:
                 found = from_json(payload)
                 self._events.append(
                     Happening(_time(found), str(found.get("name")), _object(found, "details"))
                 )
+                if found.get("name") == "connected":
+                    self._passes.append(0)
             case _ if kind < frames.OPTIONAL:
                 raise ValueError(f"a frame of the unknown kind {kind}")
+
+    def _note_clock(self, found: dict[str, Any]) -> None:
+        clock = found.get("clock_ns")
+        if is_number(clock):
+            self._clock = max(clock, self._clock or clock)
 
     def _begin(self, header: Header) -> None:
         if self._header is None:
@@ -304,6 +321,7 @@ class _Reading:
             case Kind.SEEN:
                 flags, run, producer = _SEEN.unpack_from(payload)
                 numbers = frames.unpack(payload[_SEEN.size :])
+                self._passes[-1] += len(numbers)
                 receipts.of(_source(run, producer)).add(
                     numbers, redelivered=bool(flags & 1), again=bool(flags & 2)
                 )
@@ -314,11 +332,12 @@ class _Reading:
                 run, producer, n = _CORRUPT.unpack(payload)
                 if not 0 < n <= MAX_NUMBER:
                     raise ValueError("a message number is outside of what the format allows")
+                self._passes[-1] += 1
                 receipts.of(_source(run, producer)).add_corrupt(n)
-            case Kind.FOREIGN:
-                receipts.add_foreign(_small(payload))
             case _:
-                receipts.add_nameless(_small(payload))
+                count = _small(payload)
+                self._passes[-1] += count
+                (receipts.add_foreign if kind == Kind.FOREIGN else receipts.add_nameless)(count)
 
 
 def _source(run: bytes, producer: int) -> Source:

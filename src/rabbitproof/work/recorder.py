@@ -183,7 +183,7 @@ class LedgerRecorder(Recorder):
 
     def _header(self, connection: Connection, **values: Any) -> Header:
         self._began = time.time_ns()
-        self._offset = time.monotonic_ns()
+        self._offset = _since_boot_ns()
         server = connection.server_properties
         return Header(
             host=platform.node(),
@@ -287,7 +287,7 @@ class LedgerRecorder(Recorder):
         values = figures()
         if self._depths is not None and (depth := self._depths.newest):
             values["depth"] = depth
-        journal.sample(self.now_ns(), values)
+        journal.sample(self.now_ns(), values, time.time_ns())
 
     def event(self, name: str, **details: Any) -> None:
         """Write down that something happened; when nothing can be written, that is known."""
@@ -302,7 +302,7 @@ class LedgerRecorder(Recorder):
 
     def now_ns(self) -> int:
         """Return the time by this participant's clock as it was when it began."""
-        return self._began + time.monotonic_ns() - self._offset
+        return self._began + _since_boot_ns() - self._offset
 
     # --- the end ---
 
@@ -328,7 +328,8 @@ class LedgerRecorder(Recorder):
             return
         if self._figures is not None:
             self._sample(journal, self._figures)
-        journal.end({"t_ns": self.now_ns(), **values, "summary": summary})
+        end = {"t_ns": self.now_ns(), "clock_ns": time.time_ns(), **values, "summary": summary}
+        journal.end(end)
 
     def close(self) -> None:
         """Close the file."""
@@ -342,6 +343,15 @@ def writer_life(header: Header) -> Life:
     """Say whether the process that wrote a ledger still runs, as far as that can be told here."""
     process = Process.read(header.process)
     return "unknown" if process is None else process.life()
+
+
+def _since_boot_ns() -> int:
+    """Return a clock that nobody sets, comparable between processes of one boot.
+
+    Where the system has one that goes on while the machine sleeps, that one.
+    """
+    boottime = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic_ns() if boottime is None else time.clock_gettime_ns(boottime)
 
 
 def _options(task: produce.Task | consume.Task) -> dict[str, Any]:

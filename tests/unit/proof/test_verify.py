@@ -132,6 +132,23 @@ def test_and_a_clock_that_was_set_forward_makes_no_loss(tmp_path: Path) -> None:
     assert decided(tmp_path)[:2] == ("UNKNOWN", 0)
 
 
+def test_a_clock_that_stood_still_makes_no_loss(tmp_path: Path) -> None:
+    """The producer's machine slept for an hour before it published the last two."""
+    produced(tmp_path, clock=3_605)
+    consumed(tmp_path, numbers=range(1, 9), end=1_800)
+    assert decided(tmp_path)[:2] == ("UNKNOWN", 0)
+    consumed(tmp_path, "late", numbers=[], end=3_700, pid=9)
+    assert decided(tmp_path)[:2] == ("FAIL", 2)
+
+
+def test_nor_one_that_was_set_where_no_system_names_its_boot(tmp_path: Path) -> None:
+    """The consumer's clock is an hour ahead; the one that nobody sets says that it ended before."""
+    produced(tmp_path, host="a", monotonic_ns=1_000 * SECOND)
+    forward = START + 3_600 * SECOND
+    consumed(tmp_path, numbers=range(1, 9), host="a", started_ns=forward, monotonic_ns=SECOND)
+    assert decided(tmp_path)[:2] == ("UNKNOWN", 0)
+
+
 def test_what_a_consumer_without_an_end_may_have_seen_is_not_lost(tmp_path: Path) -> None:
     """The queue is empty, and 10 may be in the part of its ledger that is not here."""
     produced(tmp_path)
@@ -440,6 +457,45 @@ def test_unless_what_they_dropped_is_known(tmp_path: Path) -> None:
     queue = manifest().queues["logical"] | {"dropped": {"expired": 2}}
     manifests.write(tmp_path, manifest(queues={"logical": queue}))
     assert verify([tmp_path]).verdict.queues["logical"].lost == 1
+
+
+FROM_FIRST = {"stream_offset": "first"}
+
+
+def streamed(folder: Path, *passes: Any, count: int = 10, **options: Any) -> TrialResult:
+    """The verdict over a stream that one consumer read once with each connection."""
+    queues = [{"name": "work.queue", "role": "work", "effective": {"type": "stream"}}]
+    produced(folder, topology={"vhost": "/", "queues": queues})
+    with Journal.create(
+        folder, "consumer-c", header("consumer", "c", options=options or FROM_FIRST)
+    ) as journal:
+        for numbers in passes:
+            journal.event(START, "connected")
+            journal.receipts().of(Source(RUN, 1)).add(numbers, redelivered=False)
+        counts = {"work.queue": count}
+        end = {"t_ns": START + 20 * SECOND, "counts": counts, "second": counts}
+        journal.end(end | {"consumers": {"work.queue": 0}})
+    return verify([folder])
+
+
+@pytest.mark.parametrize(
+    ("passes", "count", "options", "decision"),
+    [
+        ([range(1, 11)], 10, {}, "PASS"),
+        ([range(1, 7), range(1, 6)], 10, {}, "UNKNOWN"),  # four were never read
+        ([range(1, 7), range(1, 11)], 10, {}, "PASS"),
+        ([range(1, 10)], 9, {}, "FAIL"),  # all that it has was read, and 10 is not there
+        ([range(1, 8), range(9, 11)], 5, {}, "UNKNOWN"),  # some of it was dropped meanwhile
+        ([range(1, 8), range(9, 11)], 9, {"stream_offset": None}, "UNKNOWN"),
+        ([range(1, 11)], 15, {"stream_offset": None}, "PASS"),  # five were there before
+    ],
+)
+def test_of_a_stream_the_longest_pass_from_its_first_message_counts(
+    tmp_path: Path, passes: list[range], count: int, options: dict[str, Any], decision: str
+) -> None:
+    result = streamed(tmp_path, *passes, count=count, **options)
+    assert str(result.verdict.decision) == decision, result.verdict.reasons
+    assert result.verdict.queues["work.queue"].duplicates_unflagged == 0
 
 
 def test_a_torn_end_is_told(tmp_path: Path) -> None:
