@@ -298,11 +298,14 @@ def inside(told: dict[str, Any]) -> int:
         title = command if "\n" not in command else "README, step by step"
         path = Path(told["logs"], f"{number}-{re.sub('[^a-zA-Z]+', '-', title)}.log")
         with path.open("wb") as log:
-            began = time.monotonic()
+            before = os.times()
             code = here.type(command, log.fileno())
-            took = time.monotonic() - began
+            after = os.times()
         print("\n".join(path.read_text("utf-8", "replace").splitlines()[-SHOWN:]))
-        print(f"== {title}: exit {code} in {took:.0f} s; {path} has all it said", flush=True)
+        took = after.elapsed - before.elapsed
+        busy = sum(after[2:4]) - sum(before[2:4])  # of all that has ended
+        print(f"== {title}: exit {code} in {took:.0f} s ({busy:.0f} s of a processor); ", end="")
+        print(f"{path} has all it said", flush=True)
         if code:
             break
     left = here.left()
