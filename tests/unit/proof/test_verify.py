@@ -622,6 +622,7 @@ def test_and_cut_off_if_it_is_shorter(tmp_path: Path, kind: str) -> None:
     result = verify([tmp_path])
     assert str(result.verdict.decision) == "UNKNOWN"
     assert f"({kind}-{kind[0]}.ledger) is cut off: it has" in reasons(result)
+    assert "known by number only" not in reasons(result)
 
 
 def test_and_another_file_of_that_name_is_not_taken_for_it(tmp_path: Path) -> None:
