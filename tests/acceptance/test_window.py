@@ -88,7 +88,7 @@ def test_by_hand_a_person_decides_with_clicks(
     """A click on a row selects it, and a click on a button answers it."""
     drive(producer(vhost.url, 5, topology=WORK))
     where = tmp_path / "map.json"
-    command = (MAPPED, str(where), "--ack", "hand", "--name", "Clicked")
+    command = (MAPPED, str(where), "5", "--ack", "hand", "--name", "Clicked")
     with opened(shell, screen, *command, at=tmp_path) as window:
         screen.wait_for(r"Clicked: work\.queue \(5\)")
         eventually(where.exists, "the map is drawn")

@@ -177,6 +177,7 @@ def _unseen(ledger: Outcomes, got: Receipts, named: BitMap | None) -> BitMap:
 def _tally(outcomes: Sequence[Outcomes], queue: QueueEvidence) -> _Tally:
     tally = _Tally()
     named = _dropped_by_name(queue)
+    passes = queue.passes if queue.kind == "stream" or not queue.kind_known else 1
     for drop in queue.drops:
         if drop.receipts is not None:
             tally.corrupt += drop.receipts.corrupt
@@ -185,7 +186,7 @@ def _tally(outcomes: Sequence[Outcomes], queue: QueueEvidence) -> _Tally:
     for ledger in outcomes:
         got = _received(queue, ledger.source)
         _count_messages(tally, ledger, got, named.get(ledger.source, BitMap()), queue)
-        _count_copies(tally, ledger, got, queue.passes if queue.kind == "stream" else 1)
+        _count_copies(tally, ledger, got, passes)
     return tally
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rabbitproof.identity import Source
+    from rabbitproof.proof.ledger import Receipts
     from rabbitproof.proof.record import Record
     from rabbitproof.proof.run import Run
 
@@ -32,9 +33,13 @@ def evidence(run: Run, logical: str) -> QueueEvidence:
     if readers:
         receipts = QueueReceipts()
         receipts.unite(one.receipts for one in readers if one.receipts is not None)
+        for source, got in _refused(readers).by_source.items():
+            # It had left the queue: who sees a further copy has it from somebody who sent it again.
+            receipts.of(source).again |= got.seen
     common: dict[str, Any] = {
         "name": queue.name,
         "kind": queue.kind,
+        "kind_known": queue.kind_known,
         "receipts": receipts,
         "unsaid": tuple(whole.who(one) for one in whole.unsaid(run, readers)),
         "limits": _limits(run, queue.name),
@@ -73,21 +78,32 @@ def rejected(readers: Sequence[Record]) -> tuple[Drop, ...]:
 
     That it was seen does not make it done; that somebody else acknowledged a copy does.
     """
-    refused = QueueReceipts()
     handled: dict[Source, BitMap] = {}
     for one in readers:
-        answer = one.header.options.get("answer")
         for source, got in (one.receipts.by_source if one.receipts else {}).items():
-            mine = got.seen if answer == "reject" else got.rejected
-            refused.of(source).add(mine.to_array(), redelivered=False)
-            done = BitMap() if answer == "requeue" else got.seen - mine
+            again = one.header.options.get("answer") == "requeue"
+            done = BitMap() if again else got.seen - _refused_by(one, got)
             handled[source] = handled.get(source, BitMap()) | done
     named = QueueReceipts()
-    for source, got in refused.by_source.items():
+    for source, got in _refused(readers).by_source.items():
         left = got.seen - handled[source]
         if left:
             named.of(source).add(left.to_array(), redelivered=False)
     return (Drop("rejected", receipts=named, dead=False),) if named.by_source else ()
+
+
+def _refused(readers: Sequence[Record]) -> QueueReceipts:
+    """Return what any of these refused for good."""
+    refused = QueueReceipts()
+    for one in readers:
+        for source, got in (one.receipts.by_source if one.receipts else {}).items():
+            refused.of(source).add(_refused_by(one, got).to_array(), redelivered=False)
+    return refused
+
+
+def _refused_by(one: Record, got: Receipts) -> BitMap:
+    """Return what one refused, of the messages of one producer."""
+    return got.seen if one.header.options.get("answer") == "reject" else got.rejected
 
 
 def _limits(run: Run, name: str) -> tuple[str, ...]:

@@ -29,6 +29,8 @@ class RunQueue:
     kind: QueueType
     clusters: frozenset[str]
     vhosts: frozenset[str]
+    kind_known: bool = True
+    """False: ``kind`` is what makes a count prove the least."""
     role: str = ""
     """``work`` or ``audit``; empty where nobody says."""
 
@@ -71,7 +73,7 @@ def chosen(found: Folder, run: str | None, named: Mapping[str, str] = MappingPro
         one for one in found.records if one.receipts is not None and _takes_part(one, name, names)
     )
     queues = {
-        logical: replace(queue, kind=_kind(queue.name, (*producers, *consumers)))
+        logical: _typed(queue, (*producers, *consumers))
         if manifest is None or logical not in manifest.queues
         else queue
         for logical, queue in names.items()
@@ -125,7 +127,7 @@ def _topology(
     there = {name for name, _ in kinds.values()}
     kinds |= {name: (name, "quorum") for name in named.values() if name not in there}
     return {
-        logical: RunQueue(name, kind, clusters, vhosts, roles.get(name, ""))
+        logical: RunQueue(name, kind, clusters, vhosts, role=roles.get(name, ""))
         for logical, (name, kind) in kinds.items()
     }
 
@@ -136,20 +138,21 @@ def queues_of(one: Record) -> list[dict[str, Any]]:
     return [one for one in queues if isinstance(one, dict)] if isinstance(queues, list) else []
 
 
-def _kind(name: str, records: Sequence[Record]) -> QueueType:
-    """Return a queue's type, as the participants know it.
+def _typed(queue: RunQueue, records: Sequence[Record]) -> RunQueue:
+    """Return a queue with its type, as the participants know it.
 
     What the broker said of it; else what a producer that declared it asked for. A queue of which
     nobody knows may be a quorum queue (without a type in its arguments, the default of its vhost
-    decides), and then a count of 0 alone proves little.
+    decides), and then a count of 0 alone proves little; or a stream, which may be read twice.
     """
     described = [(one, each) for one in records for each in queues_of(one)]
-    described = [(one, each) for one, each in described if each.get("name") == name]
+    described = [(one, each) for one, each in described if each.get("name") == queue.name]
     said = {_effective_type(each) for _, each in described} - {None}
     said = said or {_declared_type(one, each) for one, each in described} - {None}
     if said == {"classic"}:
-        return "classic"
-    return "stream" if "stream" in said else "quorum"
+        return replace(queue, kind="classic")
+    stream = "stream" in said or (not said and any(e.get("type") == "stream" for _, e in described))
+    return replace(queue, kind="stream" if stream else "quorum", kind_known=bool(said))
 
 
 def _effective_type(queue: dict[str, Any]) -> str | None:

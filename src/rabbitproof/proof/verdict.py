@@ -102,7 +102,7 @@ def judge(
     notes: list[str] = []
     for name, queue in judged.items():
         failures += _failures(name, queue, word, permits, others=others)
-        open_ones = _open(name, queue, queues[name], word)
+        open_ones = _open(name, queue, queues[name], word, incomplete=incomplete)
         # What nobody read can't be decided by its count alone; that leaves the run as it is.
         (notes if _said_only(queue, queues[name]) else doubts).extend(open_ones)
         notes += _notes(name, queue, queues[name], word, permits)
@@ -218,7 +218,9 @@ def _went(count: int, reason: str, word: str, queue: str) -> str:
     return f"{count:,} {what} {how.format('was' if count == 1 else 'were')} {place} {queue}"
 
 
-def _open(name: str, queue: QueueVerdict, evidence: QueueEvidence, word: str) -> list[str]:
+def _open(
+    name: str, queue: QueueVerdict, evidence: QueueEvidence, word: str, *, incomplete: bool
+) -> list[str]:
     """Return what leaves a queue's verdict open."""
     out: list[str] = []
     books = queue.books
@@ -230,6 +232,8 @@ def _open(name: str, queue: QueueVerdict, evidence: QueueEvidence, word: str) ->
     if books.undecided:
         if evidence.counted != 0:
             why = "it is not proven that nothing is left in it"
+        elif incomplete:
+            why = "may have been received by one whose ledger is not all here"
         elif evidence.unsaid:
             why = (
                 f"the ledger of {' and that of '.join(evidence.unsaid)} has no end: nobody says "

@@ -20,10 +20,11 @@ from pyroaring import BitMap
 from rabbitproof.errors import LedgerEmpty, LedgerFailed, UsageError
 from rabbitproof.identity import Source
 from rabbitproof.proof import frames
+from rabbitproof.proof.copies import Copies
 from rabbitproof.proof.entries import Header, Kind
 from rabbitproof.proof.frames import LINE, START, crc_of, frame
 from rabbitproof.proof.journal import Journal, read, read_all
-from rabbitproof.proof.ledger import Copies, Outcomes, QueueReceipts, Receipts
+from rabbitproof.proof.ledger import Outcomes, QueueReceipts, Receipts
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from pyroaring import BitMap
 
 from rabbitproof.identity import Identity, Source
-from rabbitproof.proof.ledger import Copies, Outcomes, QueueReceipts, Receipts, add
+from rabbitproof.proof.copies import Copies
+from rabbitproof.proof.ledger import Outcomes, QueueReceipts, Receipts, add
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

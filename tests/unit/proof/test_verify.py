@@ -214,6 +214,17 @@ def test_a_queue_of_which_nobody_knows_the_type_may_have_replicas(tmp_path: Path
     assert decided(tmp_path)[0] == decision
 
 
+def test_and_it_may_be_a_stream_that_was_read_twice(tmp_path: Path) -> None:
+    queues = [{"name": "work.queue", "role": "work", "type": "classic"}]
+    topology = {"vhost": "/", "queues": queues}
+    produced(tmp_path, topology=topology, options={"declare": False})
+    twice = [*range(1, 11), *range(1, 11)]
+    consumed(tmp_path, events=["lost", "connected"], numbers=twice, topology=topology)
+    result = verify([tmp_path])
+    assert str(result.verdict.decision) == "PASS"
+    assert result.verdict.queues["work.queue"].duplicates_unflagged == 0
+
+
 def test_a_queue_that_nobody_read_is_judged_by_its_count(tmp_path: Path) -> None:
     produced(tmp_path)
     assert verify([tmp_path]).verdict.queues["work.queue"].judged_by == "count"
@@ -412,6 +423,7 @@ def test_unless_another_one_acknowledged_a_copy(tmp_path: Path) -> None:
     consumed(tmp_path, "d", numbers=range(2, 11), pid=2)
     found = verify([tmp_path]).verdict.queues["work.queue"]
     assert found.unhandled == {"rejected": 1}
+    assert (found.duplicates_resent, found.duplicates_unflagged) == (2, 0)
 
 
 def test_a_window_writes_down_what_was_rejected_by_hand(tmp_path: Path) -> None:
@@ -610,6 +622,7 @@ def test_and_cut_off_if_it_is_shorter(tmp_path: Path, kind: str) -> None:
     result = verify([tmp_path])
     assert str(result.verdict.decision) == "UNKNOWN"
     assert f"({kind}-{kind[0]}.ledger) is cut off: it has" in reasons(result)
+    assert "known by number only" not in reasons(result)
 
 
 def test_and_another_file_of_that_name_is_not_taken_for_it(tmp_path: Path) -> None:
