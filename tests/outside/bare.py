@@ -277,8 +277,8 @@ class Inside:
         for place in ("tmp", "var/tmp", "dev/shm", "run"):
             for path in (self.root / place).rglob("*"):
                 with contextlib.suppress(OSError):
-                    if path.lstat().st_uid == self.uid:
-                        yield f"file /{path.relative_to(self.root)}"
+                    if path.lstat().st_uid == self.uid != path.parent.stat().st_uid:
+                        yield f"file /{path.relative_to(self.root)}"  # with all that is in it
         for path in (home / ".cache/rabbitproof/nodes").glob("*"):
             yield f"file /{path.relative_to(self.root)}"
 
