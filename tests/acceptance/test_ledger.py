@@ -56,8 +56,9 @@ def test_a_producer_killed_at_any_moment_has_written_down_what_it_sent(
     for number in range(times):
         folder = tmp_path / str(number)
         sending = shell.start(
-            "produce", "--count", "8000", "--durable", "--purge", "--ledger", str(folder)
-        )
+            "produce", "--count", "8000", "--durable", "--purge", "--ledger", str(folder),
+            "--rate", "10000",  # so that it is killed before it is done
+        )  # fmt: skip
         at = kill_when_it_has_written(sending, folder, "*.ledger", generator.randrange(600))
         assert at.outcomes is not None
         assert not at.ended

@@ -9,7 +9,9 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -19,7 +21,6 @@ from support import drive, eventually, producer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
-    from pathlib import Path
 
     from conftest import Vhost
 
@@ -66,6 +67,8 @@ def chromium(folder: Path) -> Iterator[str]:
             yield f"http://127.0.0.1:{told.read_text().splitlines()[0]}"
         finally:
             browser.terminate()
+    for left in Path(tempfile.gettempdir()).glob("org.chromium.*"):
+        shutil.rmtree(left)  # it forgets its socket's folder
 
 
 class Page:
