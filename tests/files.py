@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from msgspec import convert
+
 from rabbitproof.identity import Source
-from rabbitproof.proof.entries import Header
+from rabbitproof.proof.entries import End, Header
 from rabbitproof.proof.journal import Journal
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ def header(kind: str, name: str, **values: Any) -> Header:
         "topology": {"exchange": "x", "routing_key": "k", "vhost": "/", "queues": queues},
         "versions": {"rabbitmq": "3.10.8", "cluster": "c"},
     }
-    return Header(**base | values)
+    return convert(base | values, Header)
 
 
 def produced(
@@ -59,12 +61,12 @@ def produced(
         journal.sample(journal.header.started_ns + SECOND, {}, clock_ns)
         if end is not None:
             journal.end(
-                {
-                    "t_ns": journal.header.started_ns + end * SECOND,
-                    "counts": {"work.queue": left},
-                    "consumers": {"work.queue": consumers},
-                    "summary": {"published": len(confirmed), "seconds": 2.0},
-                }
+                End(
+                    t_ns=journal.header.started_ns + end * SECOND,
+                    counts={"work.queue": left},
+                    consumers={"work.queue": consumers},
+                    seconds=2.0,
+                )
             )
     return journal.path
 
@@ -92,12 +94,12 @@ def consumed(
             journal.event(journal.header.started_ns + SECOND, name)
         if end is not None:
             journal.end(
-                {
-                    "t_ns": journal.header.started_ns + end * SECOND,
-                    "counts": {queue: left},
-                    "consumers": {queue: consumers},
-                    "second": {queue: second},
-                }
-                | (ending or {})
+                End(
+                    t_ns=journal.header.started_ns + end * SECOND,
+                    counts={queue: left},
+                    consumers={queue: consumers},
+                    second={queue: second},
+                    **(ending or {}),
+                )
             )
     return journal.path

@@ -5,12 +5,13 @@ Refuses to hold: anything that does I/O, and anything that only one room needs.
 
 from __future__ import annotations
 
+from collections.abc import Mapping  # noqa: TC003  codecs read the types of the fields
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Set
+    from collections.abc import Set
 
 QueueType = Literal["classic", "quorum", "stream"]
 
@@ -282,6 +283,40 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Claims:
+    """What the scenario promises beyond losing nothing."""
+
+    ready_before: bool = False
+    """All queues hold exactly the confirmed messages before a consumer starts."""
+    empties: bool = True
+    """Nothing is left in the work queue at the end."""
+    audit_equals_work: bool = False
+    """The audit queue had the same messages as the work queue."""
+    permits: tuple[str, ...] = ()
+    """Reasons for which a queue may drop what was confirmed, such as ``expired``: whoever asks for
+    a time to live wants just that."""
+
+
+Amount = int | str
+"""A number, or one of the second witness: K, what it missed in the work queue; K_audit, what it
+missed in the audit queue; K_dead, what it found in the queue of dead letters; K_purged, what the
+broker says that it purged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """What has to come out: exactly this."""
+
+    verdict: Literal["PASS", "FAIL", "UNKNOWN"]
+    why: str
+    """Which loss and for what reason, in plain words."""
+    totals: Mapping[str, Amount] = field(default_factory=dict)
+    """Of the whole run: attempted, confirmed, nacked, returned, in_doubt."""
+    work: Mapping[str, Amount] = field(default_factory=dict)
+    audit: Mapping[str, Amount] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class FaultRecord:
     """Something that was broken on purpose, and what shows that it really broke."""
 
@@ -318,8 +353,9 @@ class TrialResult:
     run: str
     publish_per_s: int
     consume_per_s: int
-    claims: tuple[tuple[str, bool], ...]
-    """Each claim of the scenario as a sentence that is true, and whether the claim held."""
+    claims: tuple[tuple[str, bool | None], ...]
+    """Each claim of the scenario as a sentence that is true, and whether the claim held; None where
+    nobody knows."""
     environment: dict[str, Any]
     """Versions and topology, ready for JSON."""
     latency: dict[str, Any] = field(default_factory=dict)

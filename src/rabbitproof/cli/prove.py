@@ -259,10 +259,10 @@ def prove(
     with where as here:
         say(f"using {here.where}")
         ledgers = None if report is None else report / "ledgers" / run
-        trial = Trial(chosen, here, run, command=command, ledgers=ledgers)
+        trial = Trial(chosen, here, run, command=command, keep=ledgers)
         running = soak.Soak(trial) if scenario == SOAK else trial
         follow(running.run())
-    result = running.result
+    result = trial.result
     if result is None:
         raise AssertionError("a trial that ended has a result")
     show_result(result, as_json=as_json)
@@ -333,14 +333,15 @@ def _write(folder: Path, trial: Trial, result: TrialResult) -> None:
     from rabbitproof.cli import report as files
 
     try:
-        written = files.write(folder, result, trial.lost(), trial.logs)
+        lost = {} if trial.judged is None else trial.judged.lost()
+        written = files.write(folder, result, lost, trial.logs)
     except ReportFailed as error:
         if result.verdict.decision is Decision.PASS:
             raise
         say(str(error))
     else:
         say(f"wrote {', '.join(written)} in {safe(str(folder))}")
-        say(f"the ledgers are in {safe(str(trial.ledgers))}")
+        say(f"the ledgers are in {safe(str(trial.keep))}")
 
 
 def _command(scenario: str, addresses: Sequence[Address], **given: object) -> str:

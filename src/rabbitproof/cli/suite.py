@@ -186,10 +186,11 @@ class All:
         from rabbitproof.view import suite as words
 
         entry = carried.entry
-        if self.report is not None and entry.result is not None and carried.trial is not None:
+        trial = carried.trial
+        if self.report is not None and entry.result and trial is not None and trial.judged:
             try:
-                trial = carried.trial
-                files.write(self.report / entry.scenario, entry.result, trial.lost(), trial.logs)
+                lost = trial.judged.lost()
+                files.write(self.report / entry.scenario, entry.result, lost, trial.logs)
             except ReportFailed as error:
                 if entry.decision is Decision.PASS:
                     raise

@@ -62,7 +62,8 @@ class _Tally:
     unseen: int = 0
     """Wanted, and neither seen nor dropped by name."""
     others: int = 0
-    """Messages of this run that are not wanted and were not seen: each may have a copy here."""
+    """Messages that are not wanted and were not seen, each of which may have a copy here: of this
+    run, or there before it."""
     copies_unknown: bool = False
     """There may be any number of copies that are no first copies."""
     first_ids: list[str] = field(default_factory=list)
@@ -84,6 +85,7 @@ def audit(
     receipts = queue.receipts
     tally = _tally(outcomes, queue)
     tally.copies_unknown = tally.copies_unknown or strangers or queue.unended > 0
+    tally.others += queue.before
     books = _balance(tally, queue, incomplete=incomplete or bool(queue.unsaid))
     exact = books.lost == tally.unseen
     unchecked = _why_order_means_nothing(queue)
@@ -306,8 +308,6 @@ def _why_order_means_nothing(queue: QueueEvidence) -> str | None:
     """
     if queue.receipts is None:
         return "nobody consumed this queue"
-    if queue.unordered:
-        return queue.unordered
     if queue.consumers > 1:
         return "several consumers shared the queue"
     if queue.consumers < 1:

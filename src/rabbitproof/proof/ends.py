@@ -1,4 +1,7 @@
-"""When the end of a ledger says what a queue held when everything was over.
+"""When a count says what a queue held when everything was over.
+
+A history says so by the order of its entries: what stands behind the end of all who had to do with
+a queue came after them. Without one, the ends of ledgers do, by their clocks.
 
 Pure: no I/O, no clock. Refuses to judge (``verdict``).
 """
@@ -7,15 +10,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from rabbitproof.proof.history import Began, Counted, Ended
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rabbitproof.proof.history import History
     from rabbitproof.proof.record import Record
     from rabbitproof.proof.run import RunQueue
 
 CLOCKS_NS: Final = 2 * 10**9
 """By how much one host's clock has to be ahead of another's before "later" is believed: what a
 synchronised clock is never off by."""
+
+REPORT_NS: Final = 6 * 10**9
+"""So long after the last one was there, the Management API's count is from after that: queues with
+replicas and streams report theirs every 5 s."""
 
 LAST_WORDS_NS: Final = 2 * 10**9
 """For how long a producer without an end may have gone on after the last time in its ledger: it
@@ -33,25 +43,74 @@ def last_look(
     counted as a consumer. None when no end says that.
     """
     for one in sorted(readers or producers, key=end_ns, reverse=True):
-        consumers = one.end.get("consumers")
-        others = consumers.get(queue.name) if isinstance(consumers, dict) else None
         if (
-            one.ended
-            and (others == 0 or (readers and queue.kind == "stream"))
+            one.end is not None
+            and (one.end.consumers.get(queue.name) == 0 or (readers and queue.kind == "stream"))
             and all(_later(one, other) for other in producers if other is not one)
         ):
             return one
     return None
 
 
-def counts(
-    queue: RunQueue, one: Record, readers: Sequence[Record]
-) -> tuple[int | None, int | None]:
-    """Return what was left in a queue when a participant ended, and what a second source said."""
-    second = (one.end.get("second") or {}).get(queue.name)
-    found = (one.counts.get(queue.name), second)
-    if queue.kind == "stream" and readers:  # reading takes nothing from it
-        return unread(found[0], readers), unread(found[1], readers)
+def counts(queue: RunQueue, one: Record) -> tuple[int | None, int | None]:
+    """Return what a queue held when a participant ended, and what a second source said."""
+    if one.end is None:
+        return None, None
+    return one.end.counts.get(queue.name), one.end.second.get(queue.name)
+
+
+def told(queue: RunQueue, history: History) -> tuple[int | None, int | None] | None:
+    """Return the same as a history has it; None where it has no count from behind the end.
+
+    What is counted while somebody still consumes is none, and what the Management API says within
+    some seconds after the last one was there is old.
+    """
+    ours = {one.name for one in history.of(Began) if one.kind == "producer"}
+    ours |= {one.name for one in history.of(Began) if one.queue == queue.name}
+    open_ones: set[str] = set()
+    ended = 0
+    counted: dict[str, Counted] = {}
+    for entry in history.entries:
+        if isinstance(entry, Began) and entry.name in ours:
+            open_ones.add(entry.name)
+            counted = {}
+        elif isinstance(entry, Ended) and entry.name in ours:
+            open_ones.discard(entry.name)
+            ended, counted = entry.t_ns, {}
+        elif (
+            isinstance(entry, Counted)
+            and entry.queue == queue.name
+            and not open_ones
+            and (entry.by == "declare" or entry.t_ns >= ended + REPORT_NS)
+        ):
+            counted[entry.by] = entry
+    if history.cut is not None or not (last := counted.get("declare")):
+        return None
+    if last.consumers and queue.kind != "stream":
+        return None
+    second = counted.get("api")
+    return last.messages, None if second is None else second.messages
+
+
+def held(queue: RunQueue, history: History, role: str) -> int | None:
+    """Return what a queue held before anybody of that role was there: ``producer``, or
+    ``consumer`` once all producers had ended. None where nobody counted it then.
+    """
+    sending: set[str] = set()
+    sent = role == "producer"
+    found = None
+    for entry in history.entries:
+        if isinstance(entry, Began) and entry.kind == "producer":
+            if role == "producer":
+                return found
+            sending.add(entry.name)
+        elif isinstance(entry, Ended) and entry.kind == "producer":
+            sending.discard(entry.name)
+            sent = not sending
+        elif isinstance(entry, Began) and entry.queue == queue.name:
+            return found
+        elif isinstance(entry, Counted) and entry.queue == queue.name and sent:
+            found = entry.messages if entry.by == "declare" else found
     return found
 
 
@@ -74,8 +133,7 @@ def unread(count: int | None, readers: Sequence[Record]) -> int | None:
 
 def end_ns(one: Record) -> int:
     """Return when a participant ended, by its clock; the last time in its ledger without an end."""
-    end = one.end.get("t_ns")
-    return end if isinstance(end, int) else one.last_ns
+    return one.last_ns if one.end is None else one.end.t_ns
 
 
 def _later(one: Record, other: Record) -> bool:
@@ -95,7 +153,7 @@ def _later(one: Record, other: Record) -> bool:
     if mine.host == theirs.host and not mine.boot and not theirs.boot:
         # Perhaps the same, where no system says: after a restart the clock begins anew.
         return since_boot and end > last
-    ended = one.end.get("clock_ns")
-    end = min(end, ended) if isinstance(ended, int) else end
+    if one.end is not None and one.end.clock_ns is not None:
+        end = min(end, one.end.clock_ns)
     last = max(last, (other.clock_ns or 0) + grace)
     return end > last + CLOCKS_NS

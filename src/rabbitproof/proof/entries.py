@@ -1,21 +1,22 @@
 """What stands in the frames of a ledger file, and who wrote it.
 
-Holds: the kinds of frames, the header, and how both are written as JSON. Refuses to hold: bytes
-around them (``frames``), files (``journal``, ``record``). Pure.
-
-JSON from a file is untrusted: every field is checked for its type.
+Holds: the kinds of frames, and the values that some of them are, as JSON (``codec``). Refuses to
+hold: bytes around them (``frames``), files (``journal``, ``record``). Pure.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from dataclasses import asdict, dataclass, field, fields
 from enum import IntEnum
-from typing import Any, Final, Literal, NamedTuple, TypeGuard
+from typing import Annotated, Any, Final, Literal
+
+from msgspec import Meta, field
 
 from rabbitproof.identity import MAX_PRODUCER
+from rabbitproof.model import QueueType  # noqa: TC001  the codec reads the types
+from rabbitproof.proof.codec import Count, Time, Value, decode, encode
 from rabbitproof.proof.frames import OPTIONAL
+from rabbitproof.proof.latency import Latencies  # noqa: TC001  the codec reads the types
 
 
 class Kind(IntEnum):
@@ -50,146 +51,130 @@ class Kind(IntEnum):
     """run:6 producer:u16 numbers. These, seen before, were refused one by one, for good."""
 
 
-_RUN: Final = re.compile(r"[0-9a-f]{12}")
+RUN: Final = re.compile(r"[0-9a-f]{12}")
+"""What names a run."""
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Effective(Value, frozen=True, kw_only=True):
+    """What the Management API says of a queue; None is what it does not tell."""
+
+    type: str
+    durable: bool | None = None
+    arguments: dict[str, Any] | None = None
+    policy: str | None = None
+    policy_definition: dict[str, Any] | None = None
+    """What that policy and the operator's make of it together."""
+
+
+class DeclaredQueue(Value, frozen=True, kw_only=True):
+    """One queue of a topology."""
+
+    name: str
+    role: str = ""
+    """``work``, ``audit`` or ``dead``; empty where nobody says."""
+    type: QueueType | None = None
+    durable: bool | None = None
+    lazy: bool = False
+    bound: bool = True
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Arguments beyond those of type and mode."""
+    arguments: dict[str, Any] = field(default_factory=dict)
+    """All of them, as declared."""
+    effective: Effective | None = None
+    messages: Count | None = None
+    """How many it held before the first publish; None where that was not asked."""
+
+
+class Wiring(Value, frozen=True, kw_only=True):
+    """An exchange and its queues, by their real names."""
+
+    vhost: str = ""
+    exchange: str = ""
+    routing_key: str = ""
+    queues: tuple[DeclaredQueue, ...] = ()
+
+
+class Header(Value, frozen=True, kw_only=True):
     """Who writes a ledger, and of what."""
 
     kind: Literal["producer", "consumer"]
     run: str
     """Twelve lower-case hex digits. A consumer that was not told has none: an empty text."""
-    producer: int
+    producer: Count
     """Which producer of the run; 0 for a consumer."""
     name: str
     """What the participant calls itself. Untrusted."""
     host: str
-    pid: int
-    started_ns: int
+    pid: Count
+    started_ns: Time
     """When this process began to write, by its clock, nanoseconds since 1970. Later times in the
-    file are this one and what its monotonic clock says has passed: a clock that is set
+    file are this one and what the clock since the boot says has passed: a clock that is set
     meanwhile changes nothing."""
     queue: str
     """What a consumer reads; empty for a producer."""
-    topology: dict[str, Any] = field(default_factory=dict, hash=False)
-    """``exchange``, ``routing_key`` and ``queues``: a list of objects with ``name``, ``role``,
-    ``type``, ``durable``, ``lazy``, and the effective ``arguments`` and ``policy``."""
-    options: dict[str, Any] = field(default_factory=dict, hash=False)
+    topology: Wiring = Wiring()
+    options: dict[str, Any] = field(default_factory=dict)
     """All that is needed to go on; no password."""
-    versions: dict[str, Any] = field(default_factory=dict, hash=False)
-    """``rabbitmq``, ``erlang``, ``python``, ``rabbitproof``, ``platform``."""
-    process: dict[str, Any] = field(default_factory=dict, hash=False)
+    versions: dict[str, str] = field(default_factory=dict)
+    """``rabbitmq``, ``erlang``, ``cluster``, ``python``, ``rabbitproof``, ``platform``."""
+    process: dict[str, Any] = field(default_factory=dict)
     """What tells this process from every other one, so that it can be asked whether the writer
-    lives; see ``rabbitproof.process``. Empty in files of versions that did not know it."""
+    lives; see ``rabbitproof.process``."""
     boot: str = ""
     """Names this boot of the machine; empty where the system does not say."""
-    monotonic_ns: int = 0
-    """The monotonic clock at ``started_ns``; comparable between processes of one boot."""
+    monotonic_ns: Time = 0
+    """The clock since the boot at ``started_ns``; comparable between processes of one boot."""
 
     def to_json(self) -> bytes:
         """Return it as a frame's payload."""
-        return to_json(asdict(self))
+        return encode(self)
 
     @classmethod
     def from_json(cls, payload: bytes) -> Header:
         """Read a frame's payload; raise ValueError when it is none."""
-        found = from_json(payload)
-        values: dict[str, Any] = {}
-        for one in fields(cls):
-            value = found.get(one.name, {} if one.name == "process" else None)
-            kind = _TYPES[one.name]
-            if isinstance(value, bool) or not isinstance(value, kind):
-                # To callers all of it is a bad file.
-                raise ValueError(f"the header's {one.name} is missing or of another type")  # noqa: TRY004
-            values[one.name] = value
-            if kind is int and not is_number(value):
-                raise ValueError(f"the header's {one.name} is no number of 64 bits")
-        header = cls(**values)
-        queues = header.topology.get("queues", [])
-        if not isinstance(queues, list) or not all(isinstance(one, dict) for one in queues):
-            raise ValueError("the header's queues are no list of objects")
-        if header.kind not in ("producer", "consumer"):
-            raise ValueError("the header names no kind of participant that this version knows")
+        header: Header = decode(payload, cls)
         producing = header.kind == "producer"
-        if (producing or header.run) and not _RUN.fullmatch(header.run):
+        if (producing or header.run) and not RUN.fullmatch(header.run):
             raise ValueError("the header names no run")
         if producing and not 0 < header.producer <= MAX_PRODUCER:
             raise ValueError("the header names no producer")
         return header
 
 
-_TYPES: Final[dict[str, type | tuple[type, ...]]] = {
-    "kind": str,
-    "run": str,
-    "producer": int,
-    "name": str,
-    "host": str,
-    "pid": int,
-    "started_ns": int,
-    "queue": str,
-    "topology": dict,
-    "options": dict,
-    "versions": dict,
-    "process": dict,
-    "boot": str,
-    "monotonic_ns": int,
-}
+class End(Value, frozen=True, kw_only=True):
+    """The end of a ledger: all is done."""
+
+    t_ns: Time
+    clock_ns: Time | None = None
+    """What the host's own clock said, which may have been set; it knows of the time for which the
+    machine stood still."""
+    counts: dict[str, Count | None] = field(default_factory=dict)
+    """Queue -> messages, by a passive declare; null when nobody answered."""
+    consumers: dict[str, Count | None] = field(default_factory=dict)
+    """Queue -> how many consume it."""
+    second: dict[str, Count | None] = field(default_factory=dict)
+    """Queue -> what the Management API counts, where it was asked."""
+    seconds: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
+    """From the first publish, or subscription, to the last answer."""
+    latency: Latencies | None = None
+    interrupted: bool = False
+    returned: Count = 0
+    """How many a window gave back."""
 
 
-def end_from_json(payload: bytes) -> dict[str, Any]:
-    """Read the payload of an end; raise ValueError when it is none.
-
-    Its time is a number; ``counts``, ``consumers`` and ``second`` are objects of counts or nulls.
-    """
-    found = from_json(payload)
-    if not is_number(found.get("t_ns")) or not is_number(found.get("clock_ns", 0)):
-        raise ValueError("an end without a time")
-    for name in ("counts", "consumers", "second"):
-        value = found.get(name)
-        if value is None:
-            continue
-        if not isinstance(value, dict) or not all(
-            count is None or (is_number(count) and count >= 0) for count in value.values()
-        ):
-            raise ValueError(f"the end's {name} are no counts")
-    return found
-
-
-def is_number(value: object) -> TypeGuard[int]:
-    """Say whether this is an integer that has 64 bits at most."""
-    return type(value) is int and -(1 << 63) <= value < 1 << 63
-
-
-class Moment(NamedTuple):
+class Moment(Value, frozen=True, kw_only=True):
     """Figures at one moment."""
 
-    t_ns: int
-    """Nanoseconds since 1970, by the writer's clock."""
+    t_ns: Time
     values: dict[str, Any]
     """Such as ``attempted``, ``confirmed``, ``received``; ``depth``: queue -> ready messages."""
+    clock_ns: Time | None = None
 
 
-class Happening(NamedTuple):
+class Happening(Value, frozen=True, kw_only=True):
     """Something that happened to a participant."""
 
-    t_ns: int
+    t_ns: Time
     name: str
-    """``connected``, ``lost``, ``blocked``, ``unblocked``, ``interrupted``, ``resumed`` …"""
-    details: dict[str, Any]
-
-
-def to_json(value: dict[str, Any]) -> bytes:
-    """Return an object as compact JSON; text that is no Unicode is escaped."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=True, default=str).encode()
-
-
-def from_json(payload: bytes) -> dict[str, Any]:
-    """Return an object; raise ValueError when it is none."""
-    try:
-        found = json.loads(payload)
-    except RecursionError:
-        raise ValueError("JSON nested too deeply") from None
-    if not isinstance(found, dict):
-        raise ValueError("not an object")  # noqa: TRY004 - to callers all of it is a bad file
-    return found
+    """``connected``, ``lost``, ``blocked``, ``unblocked``, ``stopped``, ``resumed``."""
+    details: dict[str, Any] = field(default_factory=dict)

@@ -82,9 +82,9 @@ class QueueEvidence:
     """How often a stream was read from the same place at most: once for each consumer and each
     new connection. Reading it again makes no duplicates."""
     drops: tuple[Drop, ...] = ()
-    unordered: str = ""
-    """Why this queue promises no order whatever happens, as with priorities or a producer with
-    several channels; ends a sentence that begins with "order was not checked:"."""
+    before: int = 0
+    """Messages that it held before the first publish: of those that are counted, so many may be
+    none of this run's."""
 
     @property
     def unexplained(self) -> tuple[str, ...]:

@@ -1,24 +1,24 @@
-"""The files of a run: ledgers and manifests, found in folders and read.
+"""The files of a run: ledgers and histories, found below folders and read.
 
 Refuses to say which of them count (``run``) and how far each can be trusted (``whole``).
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
-from rabbitproof.errors import LedgerEmpty
-from rabbitproof.proof import manifest as manifests
+from rabbitproof.errors import LedgerEmpty, LedgerFailed, UsageError
+from rabbitproof.proof import history as histories
 from rabbitproof.proof import record as records
 from rabbitproof.text import safe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
-    from rabbitproof.proof.entries import Header
-    from rabbitproof.proof.manifest import Manifest
+    from rabbitproof.proof.history import History
     from rabbitproof.proof.record import Record
 
 
@@ -29,38 +29,70 @@ class Folder:
     records: tuple[Record, ...]
     nameless: tuple[str, ...]
     """Files that do not even say who wrote them."""
-    manifests: tuple[Manifest, ...]
+    histories: dict[str, History]
+    """By run."""
     notes: tuple[str, ...]
     """What else has to be known of the files. Whole sentences."""
-    apart: tuple[Record, ...] = ()
-    """Consumers' ledgers of which there is another one that goes on otherwise."""
+    apart: tuple[Record | History, ...] = ()
+    """Consumers' ledgers, and histories, of which there is another one that goes on otherwise."""
 
 
 def gather(folders: Sequence[Path]) -> Folder:
-    """Read all ledgers and manifests of some folders; copies of one file count once."""
-    found: dict[Header, list[Record]] = {}
+    """Read all ledgers and histories below some folders; copies of one file count once.
+
+    Raise UsageError for a folder that does not exist, LedgerFailed for a file that can't be read.
+    """
+    found: dict[bytes, list[Record]] = {}
     nameless: list[str] = []
     notes: list[str] = []
-    apart: list[Record] = []
-    folders = [each for folder in folders for each in _below(folder)]
-    for path in records.files(folders):
+    apart: list[Record | History] = []
+    told: dict[str, History] = {}
+    for path in _below(folders):
+        if path.suffix == histories.SUFFIX:
+            one = histories.read(path)
+            notes += _add_history(one, told, apart)
+            continue
         try:
-            one = records.read(path)
+            record = records.read(path)
         except LedgerEmpty:
             nameless.append(path.name)
             continue
-        notes += _add(one, found.setdefault(one.first or one.header, []), apart)
-    read = [manifests.read(folder) for folder in folders]
+        notes += _add(record, found.setdefault((record.first or record.header).to_json(), []), apart)
     return Folder(
         records=tuple(one for alike in found.values() for one in alike),
         nameless=tuple(nameless),
-        manifests=tuple(one for one in read if one is not None),
+        histories=told,
         notes=tuple(notes),
         apart=tuple(apart),
     )
 
 
-def _add(one: Record, alike: list[Record], apart: list[Record]) -> Iterator[str]:
+def _add_history(
+    one: History, told: dict[str, History], apart: list[Record | History]
+) -> Iterator[str]:
+    """Take the longer one of two histories of a run."""
+    known = told.setdefault(one.plan.run, one)
+    if known is one:
+        return
+    shorter, longer = sorted((known, one), key=lambda each: len(each.entries))
+    told[one.plan.run] = longer
+    copied = (shorter.plan, *shorter.entries) == (
+        longer.plan,
+        *longer.entries[: len(shorter.entries)],
+    )
+    if not copied:
+        apart.append(longer)
+    yield _both(one.path, known.path, "copies of one history" if copied else "", "history")
+
+
+def _both(one: Path, other: Path, copies: str, what: str = "ledger") -> str:
+    both = f"{safe(str(one))} and {safe(str(other))}"
+    if copies:
+        return f"{both} are {copies}; the longer one was taken."
+    return f"{both} began as one {what} and went apart; the longer one was taken."
+
+
+def _add(one: Record, alike: list[Record], apart: list[Record | History]) -> Iterator[str]:
     """Add a ledger to those that began like it, and say what became of them.
 
     Of copies the longest stays. Ledgers that went apart, as when a copy was resumed while its
@@ -70,29 +102,41 @@ def _add(one: Record, alike: list[Record], apart: list[Record]) -> Iterator[str]
     """
     for at, known in enumerate(alike):
         longer, shorter = (known, one) if known.size >= one.size else (one, known)
-        both = f"{safe(str(one.path))} and {safe(str(known.path))}"
         copied = records.begins_with(longer, shorter)
         if copied or one.outcomes is None:
             alike[at] = longer
             if not copied:
                 apart.append(longer)
-            yield (
-                f"{both} are copies of one ledger; the longer one was taken."
-                if copied
-                else (f"{both} began as one ledger and went apart; the longer one was taken.")
-            )
+            yield _both(one.path, known.path, "copies of one ledger" if copied else "")
             return
         yield (
-            f"{both} began as one ledger and went apart: both count, and what is in both counts as "
-            "sent twice."
+            f"{safe(str(one.path))} and {safe(str(known.path))} began as one ledger and went "
+            "apart: both count, and what is in both counts as sent twice."
         )
     alike.append(one)
 
 
-def _below(folder: Path) -> list[Path]:
-    """Return the folders with ledgers that a folder stands for: itself, or a report's."""
-    if not any(folder.glob(f"*{records.SUFFIX}")):
-        deeper = [*folder.glob(f"*/*{records.SUFFIX}"), *folder.glob(f"*/*/*{records.SUFFIX}")]
-        if deeper:
-            return sorted({path.parent for path in deeper})
-    return [folder]
+def _below(folders: Sequence[Path]) -> Iterator[Path]:
+    """Yield the ledgers and histories in some folders and in all that are in them, by name."""
+    for folder in folders:
+        if not folder.is_dir():
+            raise UsageError(
+                f"There is no folder {safe(str(folder))}; name one that was given with --ledger "
+                "or --report, or a copy of it."
+            )
+        for top, inside, names in os.walk(folder, onerror=_unreadable):
+            inside.sort()
+            for name in sorted(names):
+                path = Path(top, name)
+                if path.suffix not in (records.SUFFIX, histories.SUFFIX):
+                    continue
+                if not path.is_file():  # to open a pipe would wait for somebody who writes
+                    raise LedgerFailed(f"{safe(str(path))} is no file; move it out of the folder.")
+                yield path
+
+
+def _unreadable(error: OSError) -> NoReturn:
+    raise LedgerFailed(
+        f"The folder {safe(str(error.filename))} can't be read ({error.strerror or error}); name "
+        "the one that was given with --ledger."
+    )

@@ -1,12 +1,13 @@
-"""The bytes of a ledger file: checksummed frames, and numbers in few bytes.
+"""The bytes of a ledger and of a history: checksummed frames, and numbers in few bytes.
 
 Holds: how a frame and what stands in it are written and read. Refuses to hold: files, and what
-a frame means for a ledger (``journal``).
+a frame means for a ledger (``journal``) or for a run (``history``).
 
 ::
 
     file    = line frame*
     line    = "rabbitproof ledger 1" LF                  the format's name and version
+            | "rabbitproof history 1" LF
     frame   = length:u32  type:u8  crc:u32  payload      length is the payload's, in bytes
     crc     = CRC-32 of length, type and payload, begun with the crc of the frame before
               (of the first: the CRC-32 of the line)
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
 FORMAT: Final = 1
 """The version that is written, and the newest that is read."""
 LINE: Final = b"rabbitproof ledger %d\n" % FORMAT
-_ANY_LINE: Final = re.compile(rb"rabbitproof ledger ([0-9]{1,9})\n")
+HISTORY: Final = b"rabbitproof history %d\n" % FORMAT
+"""What a history begins with, instead of ``LINE``."""
 
 _HEAD: Final = struct.Struct(">IBI")
 _SUMMED: Final = struct.Struct(">IB")
@@ -65,7 +67,7 @@ class Frame(NamedTuple):
 
 
 START: Final = zlib.crc32(LINE)
-"""What the checksum of the first frame begins with."""
+"""What the checksum of a ledger's first frame begins with."""
 
 
 def frame(crc: int, kind: int, payload: bytes) -> bytes:
@@ -91,11 +93,11 @@ class Reader:
 
     __slots__ = ("_data", "crc", "damaged", "end", "torn")
 
-    def __init__(self, data: bytes | mmap) -> None:
-        """Read ``data``, the whole file; it begins with ``LINE``."""
+    def __init__(self, data: bytes | mmap, line: bytes = LINE) -> None:
+        """Read ``data``, the whole file; it begins with ``line``."""
         self._data = data
-        self.end = len(LINE)
-        self.crc = START
+        self.end = len(line)
+        self.crc = zlib.crc32(line)
         self.torn = 0
         """Bytes of a last frame that was not written to its end."""
         self.damaged = 0
@@ -131,9 +133,9 @@ class Reader:
             self.damaged = rest
 
 
-def version_of(data: bytes | mmap) -> int | None:
-    """Return the version of the format that a file begins with; None when it is no ledger."""
-    found = _ANY_LINE.match(data)
+def version_of(data: bytes | mmap, line: bytes = LINE) -> int | None:
+    """Return the version of the format that a file begins with; None when it is no such file."""
+    found = re.match(re.escape(line[:-2]) + rb"([0-9]{1,9})\n", data)
     return int(found[1]) if found else None
 
 

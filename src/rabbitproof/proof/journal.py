@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rabbitproof.errors import LedgerFailed, UsageError
 from rabbitproof.identity import Source
-from rabbitproof.proof.entries import Header, Kind, to_json
+from rabbitproof.proof.codec import encode
+from rabbitproof.proof.entries import End, Happening, Header, Kind, Moment
 from rabbitproof.proof.frames import LINE, LONGEST_LIST, LONGEST_RANGE, START, crc_of, frame, pack
 from rabbitproof.proof.ledger import Outcomes, QueueReceipts, Receipts
 from rabbitproof.proof.record import SUFFIX, Record, read, read_all
@@ -172,21 +173,18 @@ class Journal:
 
     def sample(self, t_ns: int, values: dict[str, Any], clock_ns: int | None = None) -> None:
         """Write figures at a moment, nanoseconds since 1970; ``clock_ns``: as the clock has it."""
-        clock = {} if clock_ns is None else {"clock_ns": clock_ns}
-        self._emit(Kind.SAMPLE, to_json({"t_ns": t_ns, **clock, "values": values}))
+        moment = Moment(t_ns=t_ns, values=values, clock_ns=clock_ns)
+        self._emit(Kind.SAMPLE, encode(moment))
         self.flush()
 
     def event(self, t_ns: int, name: str, details: dict[str, Any] | None = None) -> None:
         """Write that something happened."""
-        self._emit(Kind.EVENT, to_json({"t_ns": t_ns, "name": name, "details": details or {}}))
+        self._emit(Kind.EVENT, encode(Happening(t_ns=t_ns, name=name, details=details or {})))
         self.flush()
 
-    def end(self, values: dict[str, Any]) -> None:
-        """Write that all is done. ``values`` has ``t_ns`` and ``counts``: queue -> messages.
-
-        This alone waits for the disk.
-        """
-        self._emit(Kind.END, to_json(values))
+    def end(self, end: End) -> None:
+        """Write that all is done. This alone waits for the disk."""
+        self._emit(Kind.END, encode(end))
         self.flush()
         try:
             if self._fd is not None:

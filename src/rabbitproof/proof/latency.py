@@ -17,6 +17,9 @@ from __future__ import annotations
 import sys
 from typing import Any, Final
 
+
+from rabbitproof.proof.codec import Count, Value
+
 SHORTEST_NS: Final = 1_000
 LONGEST_NS: Final = 3_600 * 10**9
 """What took longer is counted as one hour in the percentiles; ``max`` says what it was."""
@@ -32,6 +35,34 @@ _PERCENTILES: Final = {"p50": 5_000, "p90": 9_000, "p99": 9_900, "p99_9": 9_990,
 WARM_UP_NS: Final = 10**9
 WARM_UP_SHARE: Final = 0.05
 """The warm-up ends after this time or this share of the messages, whichever is over first."""
+
+
+class Counts(Value, frozen=True, kw_only=True):
+    """What a ``Latency`` has counted."""
+
+    counts: tuple[tuple[Count, Count], ...] = ()
+    """Lowest value of a bucket in nanoseconds, and how many fell into it."""
+    highest: Count = 0
+    negative: Count = 0
+
+
+class Latencies(Value, frozen=True, kw_only=True):
+    """What a participant has counted, written at its end."""
+
+    warm: Counts
+    steady: Counts
+    one_host: bool | None = None
+    """Whether all messages came from the host that received them; None where nothing was
+    received, so that one clock alone was asked."""
+    live: bool | None = None
+    """Whether the consumer was there before the first message was sent."""
+
+    @property
+    def anything(self) -> bool:
+        """Whether anything was counted."""
+        return bool(
+            self.warm.counts or self.steady.counts or self.warm.negative or self.steady.negative
+        )
 
 
 class Latency:
@@ -58,33 +89,25 @@ class Latency:
             ns = ns >> rest << rest
         self._counts[ns] = self._counts.get(ns, 0) + count
 
-    def unite(self, other: Latency) -> None:
-        """Add what another participant counted."""
-        for ns, count in other._counts.items():
-            self._counts[ns] = self._counts.get(ns, 0) + count
-        self._highest = max(self._highest, other._highest)
-        self.negative += other.negative
-
     @property
     def count(self) -> int:
         """How many messages were counted, without the negative ones."""
         return sum(self._counts.values())
 
-    def dump(self) -> dict[str, Any]:
-        """Return all that was counted, ready for JSON; ``load`` makes the same again of it."""
-        return {
-            "counts": sorted(self._counts.items()),
-            "highest": self._highest,
-            "negative": self.negative,
-        }
+    def dump(self) -> Counts:
+        """Return all that was counted."""
+        return Counts(
+            counts=tuple(sorted(self._counts.items())),
+            highest=self._highest,
+            negative=self.negative,
+        )
 
-    @classmethod
-    def load(cls, dumped: dict[str, Any]) -> Latency:
-        """Return what another process counted."""
-        found = cls()
-        found._counts = {int(ns): int(count) for ns, count in dumped["counts"]}
-        found._highest, found.negative = int(dumped["highest"]), int(dumped["negative"])
-        return found
+    def add(self, counted: Counts) -> None:
+        """Add what another participant counted."""
+        for ns, count in counted.counts:
+            self._counts[ns] = self._counts.get(ns, 0) + count
+        self._highest = max(self._highest, counted.highest)
+        self.negative += counted.negative
 
     def curve(self) -> tuple[tuple[float, float], ...]:
         """Return (percentile, milliseconds) from the quickest message to the slowest."""
@@ -154,19 +177,14 @@ class RunLatency:
         if count:
             self._steady.record(ns, count)
 
-    def unite(self, other: RunLatency) -> None:
+    def dump(self, **more: bool) -> Latencies:
+        """Return all that was counted, with what is known beside it."""
+        return Latencies(warm=self._warm.dump(), steady=self._steady.dump(), **more)
+
+    def add(self, counted: Latencies) -> None:
         """Add what another participant of the same run counted."""
-        self._warm.unite(other._warm)
-        self._steady.unite(other._steady)
-
-    def dump(self) -> dict[str, Any]:
-        """Return all that was counted, ready for JSON."""
-        return {"warm": self._warm.dump(), "steady": self._steady.dump()}
-
-    def add(self, dumped: dict[str, Any]) -> None:
-        """Add what a participant in another process counted."""
-        self._warm.unite(Latency.load(dumped["warm"]))
-        self._steady.unite(Latency.load(dumped["steady"]))
+        self._warm.add(counted.warm)
+        self._steady.add(counted.steady)
 
     def curve(self) -> tuple[tuple[float, float], ...]:
         """Return (percentile, milliseconds) of what ``summary`` is about."""

@@ -70,12 +70,12 @@ def check(
     found = gather(folders)
     named = {role: name for role, name in (("work", work), ("audit", audit)) if name}
     meant = chosen(found, run, named)
-    return compare(meant, judged(found, meant).verdict)
+    return compare(meant, judged(found, meant).result.verdict)
 
 
 def compare(run: Run, verdict: Verdict) -> Mirror:
     """Return the verdict with what each queue lacks."""
-    queues = {role: _of_role(run, role) for role in ("work", "audit")}
+    queues = {role: run.queue_of(role) for role in ("work", "audit")}
     got = {role: _receipts(run, queue) for role, queue in queues.items()}
     wanted = _wanted(run, got.values())
     sides = {
@@ -97,10 +97,6 @@ def compare(run: Run, verdict: Verdict) -> Mirror:
         work=sides["work"],
         audit=sides["audit"],
     )
-
-
-def _of_role(run: Run, role: str) -> RunQueue | None:
-    return next((queue for queue in run.queues.values() if queue.role == role), None)
 
 
 def _not_compared(role: str, queue: RunQueue | None, run: Run) -> str | None:

@@ -6,28 +6,27 @@ Pure: no I/O, no clock. Refuses to say when a count may be believed (``ends``) a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pyroaring import BitMap
 
+from rabbitproof.identity import Source
 from rabbitproof.proof import ends, whole
-from rabbitproof.proof import manifest as manifests
 from rabbitproof.proof.evidence import Drop, QueueEvidence, limits, proves_drained
+from rabbitproof.proof.history import Dropped
 from rabbitproof.proof.ledger import QueueReceipts
-from rabbitproof.proof.run import queues_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-    from rabbitproof.identity import Source
     from rabbitproof.proof.ledger import Receipts
     from rabbitproof.proof.record import Record
-    from rabbitproof.proof.run import Run
+    from rabbitproof.proof.run import Run, RunQueue
 
 
 def evidence(run: Run, logical: str) -> QueueEvidence:
-    """Return what the ledgers, and the manifest if there is one, say of a queue."""
-    queue, manifest = run.queues[logical], run.manifest
+    """Return what the files say of a queue."""
+    queue, history = run.queues[logical], run.history
     readers = run.readers(queue)
     receipts: QueueReceipts | None = None
     if readers:
@@ -36,41 +35,61 @@ def evidence(run: Run, logical: str) -> QueueEvidence:
         for source, got in _refused(readers).by_source.items():
             # It had left the queue: who sees a further copy has it from somebody who sent it again.
             receipts.of(source).again |= got.seen
-    common: dict[str, Any] = {
-        "name": queue.name,
-        "kind": queue.kind,
-        "kind_known": queue.kind_known,
-        "receipts": receipts,
-        "unsaid": tuple(whole.who(one) for one in whole.unsaid(run, readers)),
-        "limits": _limits(run, queue.name),
-        "consumers": _at_once(readers),
-        "unended": sum(map(_gave_back, readers)),
-        "passes": max(1, sum(_connections(one) for one in readers)),
-    }
-    if manifest is not None:
-        said = manifest.queues[logical]
-        common |= {
-            name: said[name]
-            for name in ("consumers", "unended", "passes", "second", "unordered")
-            if said.get(name) is not None
-        }
-        common["unended"] = max(common["unended"], sum(map(_gave_back, readers)))
-        return QueueEvidence(
-            left=said.get("left"),
-            drained=bool(said.get("drained")),
-            drops=(*manifests.drops(said, manifest.run), *rejected(readers)),
-            **common,
-        )
-    common["drops"] = rejected(readers)
-    last = ends.last_look(queue, run.producers, readers)
     # A count from before the end of it all says nothing about what is left now.
-    left, second = (None, None) if last is None else ends.counts(queue, last, readers)
+    found = None if history is None else ends.told(queue, history)
+    proves = found is not None or bool(readers)
+    if found is None:
+        last = ends.last_look(queue, run.producers, readers)
+        found = (None, None) if last is None else ends.counts(queue, last)
+    if queue.kind == "stream" and readers:  # reading takes nothing from it
+        found = ends.unread(found[0], readers), ends.unread(found[1], readers)
+    left, second = found
     return QueueEvidence(
+        name=queue.name,
+        kind=queue.kind,
+        kind_known=queue.kind_known,
+        receipts=receipts,
         left=left,
         second=second,
-        drained=bool(readers) and proves_drained(queue.kind, left, second),
-        **common,
+        drained=proves and proves_drained(queue.kind, left, second),
+        drops=(*_dropped(run, queue.name), *rejected(readers)),
+        unsaid=tuple(whole.who(one) for one in whole.unsaid(run, readers)),
+        limits=_limits(queue),
+        consumers=_at_once(readers),
+        unended=sum(map(_gave_back, readers)),
+        passes=max(1, sum(_connections(one) for one in readers)),
+        before=_before(run, queue),
     )
+
+
+def _dropped(run: Run, name: str) -> Iterator[Drop]:
+    """Yield what the history says was dropped from a queue, by name and by number."""
+    for one in run.history.of(Dropped) if run.history else ():
+        if one.queue != name:
+            continue
+        receipts = QueueReceipts(foreign=one.foreign)
+        for producer, ranges in one.names.items():
+            got = receipts.of(Source(run.id, producer))
+            for first, last in ranges:
+                got.add(range(first, last + 1), redelivered=False)
+        if one.names or one.foreign:
+            yield Drop(one.reason, receipts=receipts, evidence=one.evidence)
+        if one.copies:
+            yield Drop(one.reason, one.copies, evidence=one.evidence)
+
+
+def _before(run: Run, queue: RunQueue) -> int:
+    """Return what a queue held before the first publish, as far as anybody counted it."""
+    if run.history is not None:
+        return ends.held(queue, run.history, "producer") or 0
+    said = (one.first or one.header for one in run.producers)
+    counts = [
+        each.messages or 0
+        for one in said
+        for each in one.topology.queues
+        if each.name == queue.name
+    ]
+    return min(counts, default=0)
 
 
 def rejected(readers: Sequence[Record]) -> tuple[Drop, ...]:
@@ -106,21 +125,15 @@ def _refused_by(one: Record, got: Receipts) -> BitMap:
     return got.seen if one.header.options.get("answer") == "reject" else got.rejected
 
 
-def _limits(run: Run, name: str) -> tuple[str, ...]:
-    """Return by what a queue may drop messages, as any participant knows it."""
+def _limits(queue: RunQueue) -> tuple[str, ...]:
+    """Return by what a queue may drop messages, as anybody knows it."""
     found: dict[str, None] = {}
-    for one in run.everybody:
-        for queue in queues_of(one):
-            if queue.get("name") == name:
-                effective = _object(queue.get("effective"))
-                arguments = _object(effective.get("arguments", queue.get("arguments")))
-                policy = _object(effective.get("policy_definition"))
-                found |= dict.fromkeys(limits(arguments, policy))
+    for _, each in queue.described:
+        effective = each.effective
+        arguments = each.arguments if effective is None else effective.arguments or each.arguments
+        policy = effective.policy_definition if effective is not None else None
+        found |= dict.fromkeys(limits(arguments, policy or {}))
     return tuple(found)
-
-
-def _object(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
 
 
 def _at_once(readers: Sequence[Record]) -> int:
@@ -146,12 +159,11 @@ def _gave_back(one: Record) -> bool:
     gives messages back, which is what it was asked to do, or what a window does with those that
     nobody answered.
     """
-    returned = one.end.get("returned")
     return (
-        not one.ended
+        one.end is None
         or any(event.name == "lost" for event in one.events)
         or one.header.options.get("answer") == "requeue"
-        or (isinstance(returned, int) and returned > 0)
+        or one.end.returned > 0
     )
 
 

@@ -11,20 +11,13 @@ import mmap
 import os
 import struct
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from rabbitproof.errors import LedgerEmpty, LedgerFailed
 from rabbitproof.identity import MAX_NUMBER, MAX_PRODUCER, Source
 from rabbitproof.proof import frames
-from rabbitproof.proof.entries import (
-    Happening,
-    Header,
-    Kind,
-    Moment,
-    end_from_json,
-    from_json,
-    is_number,
-)
+from rabbitproof.proof.codec import decode
+from rabbitproof.proof.entries import End, Happening, Header, Kind, Moment
 from rabbitproof.proof.ledger import Outcomes, QueueReceipts
 from rabbitproof.text import safe
 
@@ -52,18 +45,14 @@ class Record:
     """A producer's ledger."""
     receipts: QueueReceipts | None
     """A consumer's ledger."""
-    counts: dict[str, int | None] = field(default_factory=dict, hash=False)
-    """The broker's counts at the end: queue -> messages; None when it did not answer."""
     samples: tuple[Moment, ...] = ()
     events: tuple[Happening, ...] = ()
-    ended: bool = False
-    """It did all it was asked, or was stopped in good order. False: it died, or still runs."""
     torn: str | None = None
     """A sentence, when the file does not end with a whole frame."""
     damaged: str | None = None
     """A sentence, when a frame is not as it was written: what is behind it is not known."""
-    end: dict[str, Any] = field(default_factory=dict, hash=False)
-    """The end record as it stands."""
+    end: End | None = field(default=None, hash=False)
+    """It did all it was asked, or was stopped in good order. None: it died, or still runs."""
     size: int = 0
     """Bytes up to the end of the last whole frame."""
     crc: int = 0
@@ -77,13 +66,17 @@ class Record:
     """Of the process that wrote first; the same as ``header`` unless it was resumed."""
 
     @property
+    def ended(self) -> bool:
+        """Whether it has an end."""
+        return self.end is not None
+
+    @property
     def last_ns(self) -> int:
         """The latest time in it: of its end, an event, a sample, or its beginning."""
         times = [self.header.started_ns]
         times += [moment.t_ns for moment in self.samples[-1:]]
         times += [event.t_ns for event in self.events[-1:]]
-        end = self.end.get("t_ns")
-        times += [end] if isinstance(end, int) else []
+        times += [self.end.t_ns] if self.end is not None else []
         return max(times)
 
 
@@ -91,7 +84,7 @@ def mark(path: Path) -> tuple[int, int]:
     """Return where the last whole frame of a file ends, and its checksum: what tells later
     whether a copy of it is whole. Raise OSError when it can't be read.
     """
-    with _contents(path) as data:
+    with contents(path) as data:
         reader = frames.Reader(data)
         for _ in reader:
             pass
@@ -104,7 +97,7 @@ def begins_with(longer: Record, shorter: Record) -> bool:
     Each checksum goes on from the one before, so the last one speaks for all. Raise OSError when
     the file can't be read.
     """
-    with _contents(longer.path) as data:
+    with contents(longer.path) as data:
         reader = frames.Reader(data)
         for _ in reader:
             if reader.end >= shorter.size:
@@ -116,7 +109,7 @@ def read(path: Path) -> Record:
     """Read one file. Raise LedgerFailed with a sentence when it is none that can be read."""
     name = safe(str(path))
     try:
-        with _contents(path) as data:
+        with contents(path) as data:
             return _understand(path, name, data)
     except OSError as error:
         raise LedgerFailed(
@@ -125,7 +118,7 @@ def read(path: Path) -> Record:
 
 
 @contextlib.contextmanager
-def _contents(path: Path) -> Iterator[bytes | mmap.mmap]:
+def contents(path: Path) -> Iterator[bytes | mmap.mmap]:
     """Give a file's bytes, in memory that the system has back afterwards.
 
     A producer that goes on with the ledger of a million messages would otherwise keep tens of
@@ -192,7 +185,7 @@ class _Reading:
         self._receipts: QueueReceipts | None = None
         self._samples: list[Moment] = []
         self._events: list[Happening] = []
-        self._end: dict[str, Any] | None = None
+        self._end: End | None = None
         self._passes: list[int] = [0]
         self._clock: int | None = None
 
@@ -228,19 +221,16 @@ class _Reading:
                 f"The ledger {name} ends before it says who wrote it: its writer ended before "
                 "anything was recorded, or the copy was cut off; copy it again."
             )
-        end = self._end or {}
         return Record(
             path=self._path,
             header=self._header,
             outcomes=self._outcomes,
             receipts=self._receipts,
-            counts=end.get("counts") or {},
             samples=tuple(self._samples),
             events=tuple(self._events),
-            ended=self._end is not None,
             torn=torn,
             damaged=damaged,
-            end=end,
+            end=self._end,
             size=whole,
             crc=crc,
             frames=count,
@@ -261,25 +251,22 @@ class _Reading:
             case Kind.SEEN | Kind.CORRUPT | Kind.FOREIGN | Kind.NAMELESS | Kind.REJECTED:
                 self._consumed(kind, payload)
             case Kind.END:
-                self._end = end_from_json(payload)
-                self._note_clock(self._end)
+                self._end = decode(payload, End)
+                self._note_clock(self._end.clock_ns)
             case Kind.SAMPLE:
-                found = from_json(payload)
-                self._note_clock(found)
-                self._samples.append(Moment(_time(found), _object(found, "values")))
+                moment: Moment = decode(payload, Moment)
+                self._note_clock(moment.clock_ns)
+                self._samples.append(moment)
             case Kind.EVENT:
-                found = from_json(payload)
-                self._events.append(
-                    Happening(_time(found), str(found.get("name")), _object(found, "details"))
-                )
-                if found.get("name") == "connected":
+                event: Happening = decode(payload, Happening)
+                self._events.append(event)
+                if event.name == "connected":
                     self._passes.append(0)
             case _ if kind < frames.OPTIONAL:
                 raise ValueError(f"a frame of the unknown kind {kind}")
 
-    def _note_clock(self, found: dict[str, Any]) -> None:
-        clock = found.get("clock_ns")
-        if is_number(clock):
+    def _note_clock(self, clock: int | None) -> None:
+        if clock is not None:
             self._clock = max(clock, self._clock or clock)
 
     def _begin(self, header: Header) -> None:
@@ -351,15 +338,3 @@ def _small(payload: bytes) -> int:
     if count > frames.LONGEST_LIST:
         raise ValueError("a count is outside of what the format allows")
     return count
-
-
-def _time(found: dict[str, Any]) -> int:
-    t_ns = found.get("t_ns")
-    if not is_number(t_ns):
-        raise ValueError("an entry without a time")
-    return t_ns
-
-
-def _object(found: dict[str, Any], key: str) -> dict[str, Any]:
-    value = found.get(key)
-    return value if isinstance(value, dict) else {}

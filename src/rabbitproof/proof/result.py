@@ -1,59 +1,109 @@
-"""What is told with a verdict from files: figures, versions, latencies, faults.
+"""What is told with a verdict: figures, versions, latencies, faults, all of it from the files.
 
 Pure: no I/O, no clock. Refuses to judge (``verdict``) and to word it (``view``).
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from rabbitproof.model import FaultRecord, TrialResult
-from rabbitproof.proof.ends import end_ns
-from rabbitproof.proof.entries import is_number
-from rabbitproof.proof.run import queues_of
+from rabbitproof.model import FaultRecord, Series, TrialResult
+from rabbitproof.proof import expect
+from rabbitproof.proof.history import Broke, Measured, Sampled, Witnessed
+from rabbitproof.proof.latency import RunLatency
 from rabbitproof.text import safe
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-    from rabbitproof.model import Verdict
+    from rabbitproof.model import QueueType, Verdict
+    from rabbitproof.proof.history import History, Plan
     from rabbitproof.proof.record import Record
     from rabbitproof.proof.run import Run
+    from rabbitproof.proof.verdict import Claim
+
+_TICK_S = 1e-6
+"""Less is no time that a rate could be made of."""
 
 
-def result(run: Run, verdict: Verdict) -> TrialResult:
+def result(run: Run, verdict: Verdict, claims: Sequence[Claim]) -> TrialResult:
     """Return the verdict over a run with all that its files tell beside it."""
-    manifest, producers, everybody = run.manifest, run.producers, run.everybody
-    told = manifest.result if manifest is not None else {}
+    history, producers, everybody = run.history, run.producers, run.everybody
+    plan = history.plan if history is not None else None
     started = min(((one.first or one.header).started_ns for one in everybody), default=0)
-    main = [one for one in run.consumers if one.header.queue == _work_queue(producers)]
-    own = TrialResult(
-        verdict=verdict,
-        scenario=manifest.scenario if manifest is not None else "",
-        run=run.id,
-        publish_per_s=_rate(producers, "published"),
-        consume_per_s=_rate(main, "consumed"),
-        claims=tuple(
-            (str(one["text"] if one["held"] else one.get("found") or one["text"]), one["held"])
-            for one in (manifest.claims if manifest is not None else ())
+    work = run.of_role("work")
+    main = [] if work is None else run.readers(run.queues[work])
+    latencies = {"confirm": _latency(producers), "end_to_end": _latency(main)}
+    measured = _measured(history)
+    service = measured.pop("service", {})
+    common: dict[str, Any] = {
+        "verdict": verdict,
+        "run": run.id,
+        "publish_per_s": _rate(
+            (one, len(one.outcomes.wanted)) for one in producers if one.outcomes is not None
         ),
-        environment=_environment(everybody),
-        latency={"confirm": _latency(producers), "end_to_end": _latency(main)},
-        started=_moment(started),
-        command="",
-        faults=tuple(_fault(one) for one in (manifest.faults if manifest is not None else ())),
-    )
-    if isinstance(told.get("latency"), dict):
-        kinds = ("confirm", "end_to_end")
-        told = told | {"latency": {kind: _shaped(told["latency"].get(kind)) for kind in kinds}}
-    known = {
-        name: told[name]
-        for name, kind in _TOLD.items()
-        if isinstance(told.get(name), kind) and not (kind is int and told[name] is True)
+        "consume_per_s": _rate(
+            (one, one.receipts.consumed) for one in main if one.receipts is not None
+        ),
+        "claims": tuple((one.text if one.held else one.found, one.held) for one in claims),
+        "latency": {name: one.summary for name, one in latencies.items() if one is not None},
+        "curves": {name: one.curve for name, one in latencies.items() if one and one.curve},
     }
-    return replace(own, **known)
+    if history is None or plan is None:
+        return TrialResult(
+            scenario="", environment=_surroundings(everybody), started=_moment(started), **common
+        )
+    witnessed = {one.name: one.count for one in history.of(Witnessed)}
+    wanted = plan.expects
+    return TrialResult(
+        scenario=plan.scenario,
+        environment=_environment(plan) | measured,
+        title=plan.title,
+        teaches=plan.teaches,
+        safe=plan.safe,
+        started=plan.started,
+        command=plan.command,
+        faults=_faults(history),
+        series=_series(history),
+        without_service_s=service.get("without_s"),
+        longest_gap_s=service.get("longest_s"),
+        not_tested=_not_tested(plan, {one.kind for one in run.queues.values()}),
+        expected="" if wanted is None else " ".join(wanted.why.split()),
+        surprises=()
+        if wanted is None
+        else tuple(
+            expect.surprises(
+                wanted,
+                verdict,
+                verdict.queues.get(work or ""),
+                verdict.queues.get(run.of_role("audit") or ""),
+                witnessed,
+            )
+        ),
+        planted=tuple(expect.planted(wanted, witnessed)),
+        **common,
+    )
+
+
+def _faults(history: History) -> tuple[FaultRecord, ...]:
+    """Return what happened, and what was to happen and did not."""
+    found = [one.record for one in history.of(Broke)]
+    names = [one.name for one in found]
+    out = list(found)
+    for name in history.plan.faults:
+        if name in names:
+            names.remove(name)
+        else:
+            out.append(FaultRecord(name, 0.0, fired=False, evidence="Its moment never came."))
+    return tuple(out)
+
+
+def _measured(history: History | None) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for one in history.of(Measured) if history is not None else ():
+        out |= one.values
+    return out
 
 
 def _moment(t_ns: int) -> str:
@@ -63,100 +113,137 @@ def _moment(t_ns: int) -> str:
         return ""
 
 
-_TICK_S: Final = 1e-6
-"""Less is no time that a rate could be made of."""
-_LONGEST_MS: Final = 1e15
-_TOLD: Final[dict[str, type]] = {
-    "publish_per_s": int,
-    "consume_per_s": int,
-    "environment": dict,
-    "latency": dict,
-    "without_service_s": float,
-    "longest_gap_s": float,
-    "title": str,
-    "teaches": str,
-    "safe": bool,
-    "started": str,
-    "command": str,
-}
-"""What a manifest may say of the result, and its types."""
+def _rate(participants: Iterable[tuple[Record, int]]) -> int:
+    """Return messages a second, from the first publish or subscription to the last answer of all.
+
+    0 when none of those that did something came to its end.
+    """
+    total, begins, ends = 0, [], []
+    for one, count in participants:
+        if count and one.end is not None:
+            total += count
+            begins.append((one.first or one.header).started_ns)
+            ends.append(one.header.started_ns + round(one.end.seconds * 1e9))
+    span = (max(ends) - min(begins)) / 1e9 if ends else 0.0
+    return round(total / span) if span > _TICK_S else 0
 
 
-def _fault(found: dict[str, Any]) -> FaultRecord:
-    at = found.get("at_s")
-    until = found.get("until_s")
-    flying = found.get("in_flight")
-    return FaultRecord(
-        name=found["name"],
-        at_s=float(at) if isinstance(at, (int, float)) else 0.0,
-        fired=found["fired"],
-        evidence=str(found.get("evidence", "")),
-        until_s=float(until) if isinstance(until, (int, float)) else None,
-        in_flight=flying if isinstance(flying, int) else None,
-    )
+class _Latencies:
+    """The latencies of some participants together."""
+
+    def __init__(self, found: RunLatency, more: dict[str, Any]) -> None:
+        self.summary = found.summary() | more
+        self.curve = found.curve()
 
 
-def _work_queue(producers: Sequence[Record]) -> str:
-    for one in producers:
-        for queue in queues_of(one):
-            if queue.get("role") == "work":
-                return str(queue.get("name"))
-    return ""
+def _latency(participants: Sequence[Record]) -> _Latencies | None:
+    """Return the latencies of all who came to their end; None where nobody measured any."""
+    united, more = RunLatency(None), dict[str, Any]()
+    found = [one.end.latency for one in participants if one.end is not None and one.end.latency]
+    for one in found:
+        united.add(one)
+    counted = [one for one in found if one.one_host is not None and one.anything]
+    if counted:
+        more = {
+            "clocks": "one host"
+            if all(one.one_host for one in counted)
+            else "different hosts: their clocks' difference is in it",
+            "live": all(one.live for one in counted),
+        }
+    return _Latencies(united, more) if found else None
 
 
-def _summary(one: Record) -> dict[str, Any]:
-    found = one.end.get("summary")
-    return found if isinstance(found, dict) else {}
+def _series(history: History) -> tuple[Series, ...]:
+    """Return rates and depths over time."""
+    totals: dict[str, list[tuple[float, int]]] = {}
+    depths: dict[str, list[tuple[float, float]]] = {}
+    for one in history.of(Sampled):
+        for name, total in one.totals.items():
+            totals.setdefault(name, []).append((one.at_s, total))
+        for name, depth in one.depths.items():
+            depths.setdefault(name, []).append((round(one.at_s, 3), float(depth)))
+    out = []
+    for name, points in totals.items():
+        before, low = (0.0, 0) if name == "confirmed" else (points[0][0], 0)
+        rates = []
+        for after, high in points:
+            if after > before:
+                rate = round(max(0.0, high - low) / (after - before))
+                rates.append((round(after, 3), float(rate)))
+            before, low = after, high
+        out.append(Series(name, "msg/s", tuple(rates)))
+    out += [Series(f"{name} ready", "messages", tuple(points)) for name, points in depths.items()]
+    return tuple(one for one in out if one.points)
 
 
-def _rate(participants: Sequence[Record], what: str) -> int:
-    """Return messages a second over all participants; 0 when none of them came to its end."""
-    ended = [one for one in participants if is_number(_summary(one).get(what))]
-    total = sum(_summary(one)[what] for one in ended)
-    if len(ended) == 1:
-        seconds = _summary(ended[0]).get("seconds")
-        return round(total / seconds) if isinstance(seconds, float) and seconds > _TICK_S else 0
-    if not ended:
-        return 0
-    span = max(end_ns(one) for one in ended) - min(one.header.started_ns for one in ended)
-    return round(total / (span / 1e9)) if span > 0 else 0
+def _environment(plan: Plan) -> dict[str, Any]:
+    """Return versions, topology and workload of a run that was planned, ready for JSON."""
+    return {
+        **{name: safe(value) for name, value in plan.versions.items()},
+        "broker": safe(plan.where),
+        "topology": {
+            "exchange": plan.topology.exchange,
+            "routing_key": plan.topology.routing_key,
+            "queues": {
+                plan.names[queue.name]: {
+                    "type": queue.type,
+                    "durable": queue.durable,
+                    "lazy": queue.lazy,
+                    "bound": queue.bound,
+                    "arguments": queue.extra,
+                }
+                for queue in plan.topology.queues
+                if queue.name in plan.names
+            },
+        },
+        "workload": plan.workload,
+        **({} if plan.seed is None else {"seed": plan.seed}),
+    }
 
 
-def _latency(participants: Sequence[Record]) -> dict[str, Any] | None:
-    """Return the latencies of the only participant; several can't be united from summaries."""
-    found = [_summary(one).get("latency") for one in participants if one.ended]
-    return _shaped(found[0]) if len(found) == 1 else None
-
-
-def _shaped(found: object) -> dict[str, Any] | None:
-    """Return latencies that have the shape of those that are written; None for others."""
-    if not isinstance(found, dict):
-        return None
-    counts = (found.get(name) for name in ("count", "warm_up_left_out", "negative"))
-    values = (found.get(name) for name in ("p50", "p90", "p99", "p99_9", "max"))
-    if not all(map(is_number, counts)) or not isinstance(found.get("clocks", ""), str):
-        return None
-    if found["count"] and not all(
-        isinstance(value, (int, float)) and abs(value) < _LONGEST_MS for value in values
-    ):
-        return None
-    return found
-
-
-def _environment(everybody: Sequence[Record]) -> dict[str, Any]:
+def _surroundings(everybody: Sequence[Record]) -> dict[str, Any]:
     """Return versions and topology as the ledgers say them."""
 
     def all_of(name: str) -> str:
-        said = [str(one.header.versions.get(name, "")) for one in everybody]
+        said = [one.header.versions.get(name, "") for one in everybody]
         return safe(", ".join(dict.fromkeys(filter(None, said))) or "?")
 
+    from msgspec import to_builtins
+
     producers = [one for one in everybody if one.outcomes is not None]
-    wiring = producers[0].header.topology if producers else {}
     return {
-        "rabbitmq": all_of("rabbitmq"),
-        "erlang": all_of("erlang"),
-        "python": all_of("python"),
-        "platform": all_of("platform"),
+        **{name: all_of(name) for name in ("rabbitmq", "erlang", "python", "platform")},
         "hosts": sorted({safe(one.header.host) for one in everybody}),
-        "topology": wiring,
+        "topology": to_builtins(producers[0].header.topology) if producers else {},
     }
+
+
+def _not_tested(plan: Plan, kinds: set[QueueType]) -> tuple[str, ...]:
+    """Return what a run says nothing about, in whole sentences."""
+    out = []
+    names = set(plan.faults)
+    if names & {"broker-kill", "leader-kill", "node-kill"}:
+        out.append(
+            "A killed process is no power loss: what the kernel held was still written to the disk."
+        )
+    else:
+        out.append("The broker was not killed, and the machine did not lose its power.")
+    if kinds & {"classic", "stream"}:
+        out.append(
+            "A confirm of a classic queue or a stream does not wait for the disk (fsync); only a "
+            "power loss would show the difference."
+        )
+    if plan.proxied:
+        out.append("The network was broken by a proxy on one machine; a real one has more ways.")
+    elif plan.private and "partition" not in names:
+        out.append("One machine is no network: nothing was delayed, cut off or partitioned.")
+    elif not plan.private:
+        out.append("The network of this broker was not disturbed.")
+    if plan.private and plan.nodes == 1:
+        out.append("One node is no cluster: no leader changed and no replica was lost.")
+    elif plan.private:
+        out.append("All nodes had one machine and one disk; real ones fail apart.")
+    else:
+        out.append("The nodes of this broker were not disturbed.")
+    out.append("What was not seen in a run of this length may still happen in a longer one.")
+    return tuple(out)

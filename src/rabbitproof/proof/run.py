@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rabbitproof.errors import UsageError
+from rabbitproof.proof.entries import DeclaredQueue
+from rabbitproof.proof.history import Found
 from rabbitproof.text import safe
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
     from rabbitproof.model import QueueType
     from rabbitproof.proof.folder import Folder
-    from rabbitproof.proof.manifest import Manifest
+    from rabbitproof.proof.history import History
     from rabbitproof.proof.record import Record
 
 
@@ -26,13 +28,13 @@ class RunQueue:
     """A queue of the run."""
 
     name: str
-    kind: QueueType
-    clusters: frozenset[str]
-    vhosts: frozenset[str]
-    kind_known: bool = True
-    """False: ``kind`` is what makes a count prove the least."""
-    role: str = ""
+    role: str
     """``work`` or ``audit``; empty where nobody says."""
+    described: tuple[tuple[bool, DeclaredQueue], ...] = ()
+    """What the files say of it, and whether whoever says it declared it so."""
+    kind: QueueType = "quorum"
+    kind_known: bool = False
+    """False: ``kind`` is what makes a count prove the least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class Run:
     """One run, as its files tell it."""
 
     id: str
-    manifest: Manifest | None
+    history: History | None
     """None: nobody says who took part."""
     producers: tuple[Record, ...]
     consumers: tuple[Record, ...]
@@ -57,6 +59,15 @@ class Run:
         """Return the consumers of one queue."""
         return [one for one in self.consumers if one.header.queue == queue.name]
 
+    def of_role(self, role: str) -> str | None:
+        """Return the logical name of the work or the audit queue; None where nobody says."""
+        return next((name for name, queue in self.queues.items() if queue.role == role), None)
+
+    def queue_of(self, role: str) -> RunQueue | None:
+        """Return that queue."""
+        name = self.of_role(role)
+        return None if name is None else self.queues[name]
+
 
 def chosen(found: Folder, run: str | None, named: Mapping[str, str] = MappingProxyType({})) -> Run:
     """Return the run that is meant. Raise UsageError where that can't be known.
@@ -64,26 +75,40 @@ def chosen(found: Folder, run: str | None, named: Mapping[str, str] = MappingPro
     ``named``: role -> the queue that has it, where the ledgers do not say so.
     """
     name = _choose(found, run)
-    manifest = next((one for one in found.manifests if one.run == name), None)
+    history = found.histories.get(name)
     producers = tuple(
         one for one in found.records if one.outcomes is not None and one.header.run == name
     )
-    names = _topology(producers, manifest, named)
+    names = _names(producers, history, named)
+    real = {queue.name for queue in names.values()}
     consumers = tuple(
-        one for one in found.records if one.receipts is not None and _takes_part(one, name, names)
+        one
+        for one in found.records
+        if one.receipts is not None and _takes_part(one, name, real, producers)
     )
+    described = [
+        (one.header.options.get("declare") is True, queue)
+        for one in (*producers, *consumers)
+        for queue in one.header.topology.queues
+    ]
+    if history is not None:
+        described += [(True, queue) for queue in history.plan.topology.queues]
+        described += [
+            (False, DeclaredQueue(name=one.queue, effective=one.is_now))
+            for one in history.of(Found)
+        ]
     queues = {
-        logical: _typed(queue, (*producers, *consumers))
-        if manifest is None or logical not in manifest.queues
-        else queue
+        logical: _typed(replace(queue, described=tuple(
+            (declared, each) for declared, each in described if each.name == queue.name
+        )))
         for logical, queue in names.items()
-    }
-    return Run(name, manifest, producers, consumers, queues)
+    }  # fmt: skip
+    return Run(name, history, producers, consumers, queues)
 
 
 def _choose(found: Folder, run: str | None) -> str:
     producers = [one for one in found.records if one.outcomes is not None]
-    sizes: dict[str, int] = {one.run: 0 for one in found.manifests}
+    sizes: dict[str, int] = dict.fromkeys(found.histories, 0)
     for one in producers:
         count = 0 if one.outcomes is None else len(one.outcomes.attempted)
         sizes[one.header.run] = sizes.get(one.header.run, 0) + count
@@ -105,84 +130,62 @@ def _choose(found: Folder, run: str | None) -> str:
     return next(iter(sizes))
 
 
-def _topology(
-    producers: Sequence[Record], manifest: Manifest | None, named: Mapping[str, str]
+def _names(
+    producers: Sequence[Record], history: History | None, named: Mapping[str, str]
 ) -> dict[str, RunQueue]:
-    """Return the queues to judge, by logical name: the manifest's, else those of the producers.
+    """Return the queues to judge, by logical name: the plan's, else those of the producers.
 
     With those that were ``named``, which the producers may know nothing of.
     """
-    clusters = frozenset(str(one.header.versions.get("cluster", "")) for one in producers) - {""}
-    vhosts = frozenset(str(one.header.topology.get("vhost", "")) for one in producers) - {""}
-    told = [queue for one in producers for queue in queues_of(one)]
-    roles = {str(one.get("name")): str(one.get("role")) for one in told}
-    roles = {name: role for name, role in roles.items() if role not in named}
+    told = [queue for one in producers for queue in one.header.topology.queues]
+    logical = {queue.name: queue.name for queue in told if queue.role in ("work", "audit")}
+    if history is not None:
+        told = [*told, *history.plan.topology.queues]
+        logical = history.plan.names
+    roles = {queue.name: queue.role for queue in told if queue.role not in named}
     roles |= {name: role for role, name in named.items()}
-    kinds: dict[str, tuple[str, QueueType]] = {}
-    if manifest is not None:
-        kinds = {logical: (one["name"], one["kind"]) for logical, one in manifest.queues.items()}
-    else:
-        ours = (str(one.get("name")) for one in told if one.get("role") in ("work", "audit"))
-        kinds = {name: (name, "quorum") for name in ours}
-    there = {name for name, _ in kinds.values()}
-    kinds |= {name: (name, "quorum") for name in named.values() if name not in there}
-    return {
-        logical: RunQueue(name, kind, clusters, vhosts, role=roles.get(name, ""))
-        for logical, (name, kind) in kinds.items()
-    }
+    logical = logical | {name: name for name in named.values() if name not in logical}
+    return {shown: RunQueue(name, roles.get(name, "")) for name, shown in logical.items()}
 
 
-def queues_of(one: Record) -> list[dict[str, Any]]:
-    """Return the queues of a participant's topology."""
-    queues = one.header.topology.get("queues")
-    return [one for one in queues if isinstance(one, dict)] if isinstance(queues, list) else []
+def _typed(queue: RunQueue) -> RunQueue:
+    """Return a queue with its type, as the files know it.
 
-
-def _typed(queue: RunQueue, records: Sequence[Record]) -> RunQueue:
-    """Return a queue with its type, as the participants know it.
-
-    What the broker said of it; else what a producer that declared it asked for. A queue of which
+    What the broker said of it; else what somebody that declared it asked for. A queue of which
     nobody knows may be a quorum queue (without a type in its arguments, the default of its vhost
     decides), and then a count of 0 alone proves little; or a stream, which may be read twice.
     """
-    described = [(one, each) for one in records for each in queues_of(one)]
-    described = [(one, each) for one, each in described if each.get("name") == queue.name]
-    said = {_effective_type(each) for _, each in described} - {None}
-    said = said or {_declared_type(one, each) for one, each in described} - {None}
+    said = {each.effective.type for _, each in queue.described if each.effective is not None}
+    said = said - {""} or {_declared_type(*each) for each in queue.described} - {""}
     if said == {"classic"}:
-        return replace(queue, kind="classic")
-    stream = "stream" in said or (not said and any(e.get("type") == "stream" for _, e in described))
-    return replace(queue, kind="stream" if stream else "quorum", kind_known=bool(said))
+        return replace(queue, kind="classic", kind_known=True)
+    streamed = any(each.type == "stream" for _, each in queue.described)
+    stream = "stream" in said or (not said and streamed)
+    known = said in ({"stream"}, {"quorum"})
+    return replace(queue, kind="stream" if stream else "quorum", kind_known=known)
 
 
-def _effective_type(queue: dict[str, Any]) -> str | None:
-    effective = queue.get("effective")
-    kind = effective.get("type") if isinstance(effective, dict) else None
-    return kind if isinstance(kind, str) else None
-
-
-def _declared_type(one: Record, queue: dict[str, Any]) -> str | None:
-    """Return which type a queue has because a participant declared it."""
-    if one.header.options.get("declare") is not True:
-        return None
-    arguments = queue.get("arguments")
-    asked = arguments.get("x-queue-type") if isinstance(arguments, dict) else None
+def _declared_type(declared: bool, queue: DeclaredQueue) -> str:  # noqa: FBT001  one of a pair
+    """Return which type a queue has because somebody declared it."""
+    if not declared:
+        return ""
+    asked = queue.arguments.get("x-queue-type")
     if isinstance(asked, str):
         return asked
     # No other type can be transient, whatever the default of the vhost.
-    return "classic" if queue.get("durable") is False else None
+    return "classic" if queue.durable is False else ""
 
 
-def _takes_part(one: Record, run: str, topology: dict[str, RunQueue]) -> bool:
+def _takes_part(one: Record, run: str, queues: set[str], producers: Sequence[Record]) -> bool:
     """Say whether a consumer read one of the run's queues."""
     header = one.header
-    if header.run not in ("", run):
+    if header.run not in ("", run) or header.queue not in queues:
         return False
-    cluster = str(header.versions.get("cluster", ""))
-    vhost = str(header.topology.get("vhost", ""))
-    return any(
-        queue.name == header.queue
-        and (not cluster or not queue.clusters or cluster in queue.clusters)
-        and (not vhost or not queue.vhosts or vhost in queue.vhosts)
-        for queue in topology.values()
+    if header.run == run:
+        return True
+    clusters = {each.header.versions.get("cluster", "") for each in producers} - {""}
+    vhosts = {each.header.topology.vhost for each in producers} - {""}
+    cluster, vhost = header.versions.get("cluster", ""), header.topology.vhost
+    return (not cluster or not clusters or cluster in clusters) and (
+        not vhost or not vhosts or vhost in vhosts
     )

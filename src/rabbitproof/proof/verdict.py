@@ -34,7 +34,7 @@ from rabbitproof.proof.evidence import Drop, Gaps, QueueEvidence, proves_drained
 from rabbitproof.proof.ledger import Outcomes
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from rabbitproof.model import QueueVerdict
 
@@ -59,9 +59,10 @@ class Claim:
 
     text: str
     """A whole sentence that is true when it held."""
-    held: bool
+    held: bool | None
+    """None: nobody knows."""
     found: str = ""
-    """What was found instead: a whole sentence."""
+    """What was found instead, or why nobody knows: a whole sentence."""
 
 
 def judge(
@@ -83,7 +84,7 @@ def judge(
     faults that never happened. ``permits`` are reasons for which the scenario allows confirmed
     messages to be dropped. ``others``: nobody says that all consumers kept a ledger.
     """
-    ledgers = _one_each(outcomes)
+    ledgers = one_each(outcomes)
     ours = {ledger.source for ledger in ledgers}
     strangers = any(
         queue.receipts and (queue.receipts.foreign or queue.receipts.by_source.keys() - ours)
@@ -107,8 +108,9 @@ def judge(
         (notes if _said_only(queue, queues[name]) else doubts).extend(open_ones)
         notes += _notes(name, queue, queues[name], word, permits)
     failures += [
-        claim.found or f"This did not hold: {claim.text}" for claim in claims if not claim.held
+        claim.found or f"This did not hold: {claim.text}" for claim in claims if claim.held is False
     ]
+    doubts += [claim.found for claim in claims if claim.held is None]
     doubts += [f"The ledger of {name} is missing: what it saw is not known." for name in missing]
     doubts += [*cut, *gaps.producers, *gaps.consumers]
     for name in dict.fromkeys(unfired):
@@ -159,7 +161,7 @@ def _lacks(ledger: Outcomes, came: BitMap) -> str:
     )
 
 
-def _one_each(outcomes: Sequence[Outcomes]) -> list[Outcomes]:
+def one_each(outcomes: Iterable[Outcomes]) -> list[Outcomes]:
     """Return one ledger for each producer."""
     found: dict[object, Outcomes] = {}
     for ledger in outcomes:

@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rabbitproof.proof.evidence import Gaps
+from rabbitproof.proof.history import Began, Ended
 from rabbitproof.text import safe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rabbitproof.proof.folder import Folder
-    from rabbitproof.proof.manifest import Participant
     from rabbitproof.proof.record import Record
     from rabbitproof.proof.run import Run
 
@@ -31,18 +31,38 @@ def gaps(found: Folder, run: Run) -> Gaps:
     said with its queue (``unsaid``).
     """
     told = _told(run)
+    history = _history(found, run)
     return Gaps(
-        producers=tuple(
-            sentence
-            for one in run.producers
-            if (sentence := _cut(one, told) or _endless(one, told))
+        producers=(
+            *history,
+            *(
+                sentence
+                for one in run.producers
+                if (sentence := _cut(one, told) or _endless(one, told))
+            ),
         ),
-        consumers=tuple(
-            sentence
-            for one in run.consumers
-            if (sentence := _cut(one, told) or _apart(one, found) or _ended_by_manifest(one, run))
+        consumers=(
+            *history,
+            *(
+                sentence
+                for one in run.consumers
+                if (sentence := _cut(one, told) or _apart(one, found))
+            ),
         ),
     )
+
+
+def _history(found: Folder, run: Run) -> list[str]:
+    """Say why the history may not be all that was written of the run."""
+    history = run.history
+    if history is None:
+        return []
+    if history in found.apart:
+        return [
+            "There are two histories of this run that went apart, so one of them was altered; copy "
+            "it again from the host that wrote it."
+        ]
+    return [] if history.cut is None else [history.cut]
 
 
 def unsaid(run: Run, readers: Sequence[Record]) -> list[Record]:
@@ -51,18 +71,18 @@ def unsaid(run: Run, readers: Sequence[Record]) -> list[Record]:
     return [one for one in readers if not one.ended and _said(one, told) is None]
 
 
-def _told(run: Run) -> dict[str, Participant]:
-    """Return what the manifest says of each file."""
-    return {one.file: one for one in (run.manifest.participants if run.manifest else ())}
+def _told(run: Run) -> dict[str, Ended]:
+    """Return what the history says of each file last."""
+    return {one.file: one for one in (run.history.of(Ended) if run.history else ()) if one.file}
 
 
-def _said(one: Record, told: dict[str, Participant]) -> Participant | None:
+def _said(one: Record, told: dict[str, Ended]) -> Ended | None:
     """Return what somebody wrote down of a file after its writer was gone."""
     said = told.get(one.path.name)
     return None if said is None or said.size is None or one.size > said.size else said
 
 
-def _cut(one: Record, told: dict[str, Participant]) -> str | None:
+def _cut(one: Record, told: dict[str, Ended]) -> str | None:
     """Say why a ledger is provably not all that its participant wrote."""
     said = _said(one, told)
     if said is not None and said.size is not None and one.size < said.size:
@@ -72,7 +92,7 @@ def _cut(one: Record, told: dict[str, Participant]) -> str | None:
         )
     if said is not None and said.crc != one.crc:
         return (
-            f"The ledger of {who(one)} is not the one that the manifest of its run tells of; copy "
+            f"The ledger of {who(one)} is not the one that the history of its run tells of; copy "
             "both again."
         )
     return one.damaged
@@ -88,7 +108,7 @@ def _apart(one: Record, found: Folder) -> str | None:
     )
 
 
-def _endless(one: Record, told: dict[str, Participant]) -> str | None:
+def _endless(one: Record, told: dict[str, Ended]) -> str | None:
     """Say that nobody knows whether a producer's ledger is whole."""
     if one.ended or _said(one, told) is not None:
         return None
@@ -96,28 +116,6 @@ def _endless(one: Record, told: dict[str, Participant]) -> str | None:
         f"The ledger of {who(one)} has no end, and nobody says that it is whole: what was "
         "confirmed after that is not known. Go on with it with produce --resume; if its producer "
         "still runs, judge again at its end."
-    )
-
-
-def _ended_by_manifest(one: Record, run: Run) -> str | None:
-    """Say that a consumer's ledger lacks the end that it had, by the manifest of its run.
-
-    Where so many ended without a word, one without an end may be one of them.
-    """
-    if run.manifest is None:
-        return None
-    queue = next(
-        (logical for logical, each in run.queues.items() if each.name == one.header.queue), ""
-    )
-    readers = run.readers(run.queues[queue]) if queue else []
-    unended = run.manifest.queues[queue].get("unended") if queue else None
-    open_ones = unsaid(run, readers)
-    if one not in open_ones or not isinstance(unended, int) or len(open_ones) <= unended:
-        return None
-    others = "every consumer" if not unended else f"all consumers but {unended}"
-    return (
-        f"The ledger of {who(one)} is cut off: it has no end, and {others} of "
-        f"{safe(one.header.queue, 60)} ended in good order; copy it again."
     )
 
 
@@ -129,20 +127,23 @@ def who(one: Record) -> str:
 
 
 def _absent(found: Folder, run: Run) -> list[str]:
-    """Name those that the manifest knows and whose ledger is not here."""
-    if run.manifest is None:
+    """Name those that the history knows and whose ledger is not here."""
+    if run.history is None:
         return []
-    there = {one.path.name for one in run.everybody}
+    files = {one.name: "" for one in run.history.of(Began)}
+    kinds = {one.name: one.kind for one in run.history.of(Began)}
+    for one in run.history.of(Ended):
+        files[one.name] = one.file or files.get(one.name, "")
+        kinds[one.name] = one.kind
+    there = {one.path.name for one in run.everybody} | set(found.nameless)
     return [
-        f"the {safe(one.kind, 20)} {safe(one.name, 60)}"
-        for one in run.manifest.participants
-        if one.file not in there and one.file not in found.nameless
+        f"the {kinds[name]} {safe(name, 60)}" for name, file in files.items() if file not in there
     ]
 
 
 def _strangers(run: Run) -> list[str]:
     """Name producers of this run whose messages came, and whose ledger did not."""
-    if run.manifest is not None:
+    if run.history is not None:
         return []
     known = {one.outcomes.source for one in run.producers if one.outcomes is not None}
     strangers = {

@@ -14,6 +14,7 @@ import selectors
 import subprocess
 import sys
 import time
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
@@ -21,11 +22,15 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self
 import rabbitproof
 from rabbitproof.amqp.dial import HEARTBEAT_S
 from rabbitproof.errors import Overdue
-from rabbitproof.proof.latency import RunLatency
+from rabbitproof.proof.history import Began, How, Kind, ended
 from rabbitproof.text import safe
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rabbitproof.address import Address
+    from rabbitproof.proof.history import Writer
+    from rabbitproof.work.recorder import Recorder
 
 _STOP_S: Final = 15.0
 """For a participant to end its work and its ledger."""
@@ -50,9 +55,6 @@ class Member:
     started: bool = False
     file: Path | None = None
     """Its ledger."""
-    summary: dict[str, Any] | None = None
-    latency: dict[str, Any] | None = None
-    """What it counted, as ``RunLatency.dump`` tells it."""
     error: str | None = None
     ended: bool = False
     """Said all that it will ever say."""
@@ -76,8 +78,6 @@ class Member:
             self.blocked = None if blocked is None else safe(str(blocked), 200)
             if said.get("file"):
                 self.file = Path(said["file"])
-            self.summary = said.get("summary", self.summary)
-            self.latency = said.get("latency", self.latency)
             if "error" in said:
                 self.error = safe(str(said["error"]), 1_000)
 
@@ -87,9 +87,8 @@ class Crew:
     """All processes of one trial. Use it as a context manager: it leaves none behind."""
 
     ledgers: Path
+    history: Writer
     members: list[Member] = field(default_factory=list)
-    temporary: bool = False
-    """The ledgers are of no use once whoever started this has gone."""
     _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
 
     def __enter__(self) -> Self:
@@ -99,7 +98,8 @@ class Crew:
         for member in self.members:
             if member.process.poll() is None:
                 member.process.kill()
-            member.process.wait()
+            with suppress(subprocess.TimeoutExpired):
+                member.process.wait(_KILL_S)
             _close(member)
         self._selector.close()
 
@@ -112,14 +112,18 @@ class Crew:
         run: str,
         connection: str,
         task: dict[str, Any],
+        queue: str = "",
         heartbeat_s: int = HEARTBEAT_S,
         pause_s: float = 0.0,
         resume: Path | None = None,
     ) -> Member:
         """Start a participant; ``task`` has the fields of ``work``'s task, ready for JSON.
 
-        ``resume``: the ledger of a producer that died; ``task`` is what differs from its own then.
+        ``queue``: what it consumes. ``resume``: the ledger of a producer that died; ``task`` is
+        what differs from its own then.
         """
+        kind: Kind = "producer" if role == "producer" else "consumer"
+        self.history.write(Began(name=name, kind=kind, queue=queue))
         process = subprocess.Popen(
             [sys.executable, "-m", "rabbitproof.trial.participant"],
             stdin=subprocess.PIPE,
@@ -133,8 +137,6 @@ class Crew:
             "addresses": [asdict(address) for address in addresses],
             "connection": connection,
             "ledger": str(self.ledgers),
-            "temporary": self.temporary,
-            "owner": os.getpid(),
             "run": run,
             "task": task,
             "heartbeat_s": heartbeat_s,
@@ -143,9 +145,6 @@ class Crew:
         }
         if process.stdin is None or process.stdout is None:
             raise AssertionError("both were asked for")
-        if self.temporary:
-            # Not before there is a process that removes it when we are killed.
-            self.ledgers.mkdir(mode=0o700, exist_ok=True)
         process.stdin.write(json.dumps(order).encode() + b"\n")
         process.stdin.flush()
         self._selector.register(process.stdout, selectors.EVENT_READ, member)
@@ -154,14 +153,6 @@ class Crew:
     def of(self, role: Role) -> list[Member]:
         """Return the participants of a role."""
         return [member for member in self.members if member.role == role]
-
-    def latency(self, role: Role) -> RunLatency:
-        """Return the latencies of all of a role."""
-        united = RunLatency(None)
-        for member in self.of(role):
-            if member.latency is not None:
-                united.add(member.latency)
-        return united
 
     def running(self, role: Role) -> list[Member]:
         """Return those that have not ended."""
@@ -179,7 +170,17 @@ class Crew:
             else:
                 self._selector.unregister(key.fileobj)
                 member.ended = True
-                member.process.wait()
+                with suppress(subprocess.TimeoutExpired):
+                    member.process.wait(_KILL_S)
+                self._note_end(member)
+
+    def _note_end(self, member: Member) -> None:
+        """Write down how a participant ended, and with what, if it is known to be gone."""
+        status = member.process.returncode
+        if status is not None:
+            how: How = "killed" if member.killed or status < 0 else "failed" if status else "done"
+            kind: Kind = "producer" if member.role == "producer" else "consumer"
+            self.history.write(ended(member.name, kind, how, member.error or "", member.file))
 
     def await_start(self, members: list[Member], seconds: float = 30.0) -> None:
         """Wait until they all work, or have ended."""
@@ -198,11 +199,16 @@ class Crew:
         for member in members:
             _close_input(member)
         deadline = time.monotonic() + _STOP_S
-        while any(not member.ended for member in members):
-            if time.monotonic() > deadline:
-                for member in self.running(role):
-                    self.kill(member)
+        while any(not member.ended for member in members) and time.monotonic() < deadline:
             self.listen(0.1)
+        for member in self.running(role):
+            self.kill(member)
+
+    def end(self) -> None:
+        """Kill all that still run."""
+        for member in self.members:
+            if not member.ended:
+                self.kill(member)
 
     def kill(self, member: Member) -> None:
         """End a participant with SIGKILL, wherever it is."""
@@ -211,6 +217,24 @@ class Crew:
         deadline = time.monotonic() + _KILL_S
         while not member.ended and time.monotonic() < deadline:
             self.listen(0.1)
+
+
+@contextmanager
+def here(
+    history: Writer, name: str, kind: Kind, recorder: Recorder, queue: str = ""
+) -> Iterator[None]:
+    """Write down that a participant in this process begins, and how it ends."""
+    history.write(Began(name=name, kind=kind, queue=queue))
+    how: How = "failed"
+    why = ""
+    try:
+        yield
+        how = "done"
+    except BaseException as error:
+        why = str(error)
+        raise
+    finally:
+        history.write(ended(name, kind, how, why, recorder.path))
 
 
 def _environment() -> dict[str, str]:

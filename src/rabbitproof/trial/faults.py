@@ -19,8 +19,6 @@ from rabbitproof.trial.breaking import broker, clients, cluster, network, queues
 from rabbitproof.trial.kinds import CATALOGUE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from rabbitproof.trial.place import Place
     from rabbitproof.trial.plan import FaultPlan, Scenario
 
@@ -116,11 +114,3 @@ def carry_out(
         until_s=round(at_s + took, 3),
         in_flight=in_flight,
     )
-
-
-def unfired(plans: Iterable[FaultPlan]) -> list[FaultRecord]:
-    """Return the records of faults whose moment never came."""
-    return [
-        FaultRecord(plan.name, 0.0, fired=False, evidence="Its moment never came.")
-        for plan in plans
-    ]

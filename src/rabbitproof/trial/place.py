@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import secrets
 import shutil
-import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rabbitproof.address import parse
@@ -21,15 +19,19 @@ from rabbitproof.amqp.connection import open_connection
 from rabbitproof.amqp.dial import Dialer
 from rabbitproof.broker import vhosts
 from rabbitproof.broker.cluster import Cluster
+from rabbitproof.broker.install import cache_folder
 from rabbitproof.broker.management import Management
 from rabbitproof.broker.node import Node
 from rabbitproof.broker.ports import LOOPBACK
 from rabbitproof.broker.releases import provide
-from rabbitproof.errors import ManagementError, RabbitproofError, UsageError
+from rabbitproof.errors import LedgerFailed, ManagementError, RabbitproofError, UsageError
+from rabbitproof.process import Process
+from rabbitproof.proof import history
 from rabbitproof.text import safe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from rabbitproof.address import Address
     from rabbitproof.amqp.connection import Connection
@@ -102,20 +104,6 @@ class Place:
                 return queue
         raise UsageError(f"The scenario has no {logical}; name a queue that it has.")
 
-    @contextmanager
-    def scratch(self) -> Iterator[Path]:
-        """Give the path of a folder that is gone afterwards, also if we are killed.
-
-        It is not made yet: on somebody's broker nobody would remove it before there is a
-        participant that sees us go (``crew``).
-        """
-        inside = Path(tempfile.gettempdir()) if self.node is None else self.node.directory
-        folder = inside / f"rabbitproof-{secrets.token_hex(8)}"
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-
     def queue_count(self, queue: str) -> int | None:
         """Ask the Management API for a queue's messages; None when it does not know."""
         try:
@@ -124,6 +112,26 @@ class Place:
         except RabbitproofError:
             return None
         return None if found is None else found.messages
+
+
+@contextmanager
+def scratch(place: Place) -> Iterator[Path]:
+    """Give the path of a run's folder that is gone afterwards.
+
+    A private node's watchdog removes it as well. With somebody's broker it is in the cache, where
+    the next run removes it if this process is killed: the plan in its history says who wrote it.
+    """
+    runs = cache_folder() / "runs"
+    for path in runs.glob(f"*/*{history.SUFFIX}"):
+        with suppress(LedgerFailed):
+            writer = Process.read(history.read(path).plan.process)
+            if writer is not None and writer.life() in {"ended", "rebooted"}:
+                shutil.rmtree(path.parent, ignore_errors=True)
+    folder = (runs if place.node is None else place.node.directory) / secrets.token_hex(8)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

@@ -11,11 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from rabbitproof.amqp.dial import HEARTBEAT_S
-from rabbitproof.model import (
-    Queue,
-    QueueType,
-    Topology,
-)
+from rabbitproof.model import Claims, Expectation, Queue, QueueType, Topology
 from rabbitproof.trial.kinds import CATALOGUE
 from rabbitproof.work.link import CONFIRM_TIMEOUT_S
 
@@ -156,40 +152,6 @@ class Planted:
 
 
 @dataclass(frozen=True, slots=True)
-class ClaimPlan:
-    """What the scenario promises beyond losing nothing."""
-
-    ready_before: bool = False
-    """All queues hold exactly the confirmed messages before a consumer starts."""
-    empties: bool = True
-    """Nothing is left in the work queue at the end."""
-    audit_equals_work: bool = False
-    """The audit queue had the same messages as the work queue."""
-    permits: tuple[str, ...] = ()
-    """Reasons for which a queue may drop what was confirmed, such as ``expired``: whoever asks for
-    a time to live wants just that."""
-
-
-Amount = int | str
-"""A number, or one of the second witness: K, what it missed in the work queue; K_audit, what it
-missed in the audit queue; K_dead, what it found in the queue of dead letters; K_purged, what the
-broker says that it purged."""
-
-
-@dataclass(frozen=True, slots=True)
-class Expectation:
-    """What has to come out: exactly this."""
-
-    verdict: Literal["PASS", "FAIL", "UNKNOWN"]
-    why: str
-    """Which loss and for what reason, in plain words."""
-    totals: Mapping[str, Amount] = field(default_factory=dict)
-    """Of the whole run: attempted, confirmed, nacked, returned, in_doubt."""
-    work: Mapping[str, Amount] = field(default_factory=dict)
-    audit: Mapping[str, Amount] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
 class Scenario:
     """One experiment, before it is carried out."""
 
@@ -203,7 +165,7 @@ class Scenario:
     topology: TopologyPlan = TopologyPlan()
     faults: tuple[FaultPlan, ...] = ()
     planted: Planted | None = None
-    claims: ClaimPlan = ClaimPlan()
+    claims: Claims = field(default_factory=Claims)
     expect: Expectation | None = None
     random: RandomPlan | None = None
     cluster: ClusterPlan = ClusterPlan()

@@ -14,11 +14,12 @@ from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hi
 from rabbitproof.broker.cluster import MOST_NODES
 from rabbitproof.errors import UsageError
 from rabbitproof.identity import MAX_NUMBER
+from rabbitproof.model import Expectation
+from rabbitproof.proof.expect import WITNESSED
 from rabbitproof.text import safe
-from rabbitproof.trial.expect import WITNESSED
 from rabbitproof.trial.kinds import CATALOGUE
 from rabbitproof.trial.lines import find_lines, line_of
-from rabbitproof.trial.plan import AUDIT, WORK, Expectation, FaultPlan
+from rabbitproof.trial.plan import AUDIT, WORK, FaultPlan
 
 _MOST_PREFETCH: Final = 65_535
 """It is a 16-bit number in basic.qos, and 0 would mean no limit."""

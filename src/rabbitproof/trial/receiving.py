@@ -1,7 +1,7 @@
 """The consumers of a trial: one in this process, or several as processes of their own.
 
 Whoever consumed and however it ended, a queue is read to its end by a consumer in this process at
-last, so that what a killed one gave back is seen as well. What was received is in ``Received``.
+last, so that what a killed one gave back is seen as well.
 
 Yields progress. Refuses to judge (``proof``) and to decide when a consumer is killed (``faults``).
 """
@@ -11,21 +11,23 @@ from __future__ import annotations
 import platform
 import time
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from rabbitproof.errors import LedgerFailed, NotFound, RabbitproofError
 from rabbitproof.model import Advanced, Note
 from rabbitproof.proof.journal import read
 from rabbitproof.proof.ledger import QueueReceipts
+from rabbitproof.trial.crew import here
 from rabbitproof.work import consume
 from rabbitproof.work import topology as wiring
-from rabbitproof.work.recorder import LedgerRecorder, Recorder
+from rabbitproof.work.recorder import LedgerRecorder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
 
     from rabbitproof.model import Progress, Queue
+    from rabbitproof.proof.history import Writer
     from rabbitproof.trial.crew import Crew, Member, Role
     from rabbitproof.trial.place import Place
     from rabbitproof.trial.plan import Scenario
@@ -43,20 +45,6 @@ _GONE_S: Final = 10.0
 
 
 @dataclass(slots=True)
-class Received:
-    """What was received from one queue."""
-
-    receipts: QueueReceipts
-    left: int | None
-    consumers: int
-    unended: int
-    """Consumers that ended without a word."""
-    messages: int
-    seconds: float
-    latency: dict[str, Any] | None
-
-
-@dataclass(slots=True)
 class Receiving:
     """All consumers of one trial."""
 
@@ -64,19 +52,13 @@ class Receiving:
     place: Place
     run_id: str
     mark_every: int
+    folder: Path
+    """Where ledgers are kept."""
+    history: Writer
     crew: Crew | None = None
     """Where there are several consumers, or one that can be killed."""
-    ledgers: Path | None = None
-    files: list[tuple[str, Path]] = field(default_factory=list)
-    """Name and ledger of each consumer."""
-    missing: list[str] = field(default_factory=list)
-    """Consumers whose ledger is missing."""
-    curve: tuple[tuple[float, float], ...] = ()
     _from_crew: QueueReceipts = field(default_factory=QueueReceipts)
     _from_auditor: QueueReceipts = field(default_factory=QueueReceipts)
-    _began: float = 0.0
-    _last: float = 0.0
-    """When a process received something last."""
 
     @property
     def processes(self) -> bool:
@@ -98,7 +80,6 @@ class Receiving:
 
     def start(self) -> None:
         """Start the work queue's consumers, and wait until they consume."""
-        self._began = time.monotonic()
         for _ in range(self.scenario.workload.consumers):
             self._start_one()
         if self.crew is None:
@@ -132,6 +113,7 @@ class Receiving:
             run=self.run_id,
             connection=f"RabbitMQ Consumer {name} ({platform.node()})",
             task=asdict(task),
+            queue=queue.name,
             heartbeat_s=work.heartbeat_s,
             pause_s=work.pause_ms / 1000 if role == "consumer" else 0.0,
         )
@@ -198,7 +180,6 @@ class Receiving:
             looked = now
             if quiet > patience or not self._ready(queue):
                 break
-        self._last = since
         yield from self._await_audit(crew)
         yield from self._gather(crew)
 
@@ -243,10 +224,6 @@ class Receiving:
         except LedgerFailed as error:
             yield Note(f"The ledger of {member.name} can't be read: {error}")
             receipts = None
-        if receipts is None or member.file is None:
-            self.missing.append(member.name)
-            return None
-        self.files.append((member.name, member.file))
         return receipts
 
     def seen_by_processes(self) -> QueueReceipts:
@@ -255,53 +232,31 @@ class Receiving:
 
     def drain(
         self, queue: Queue, expected: int, watch: Callable[[int], None]
-    ) -> Generator[Progress, None, Received]:
-        """Consume a queue to its end, here; ``watch`` is told how many were received so far."""
+    ) -> Generator[Progress, None, QueueReceipts]:
+        """Consume a queue to its end, here; return what was received of it, by whomever.
+
+        ``watch`` is told how many were received so far.
+        """
         is_work = queue is self.place.topology.work
         crowd = is_work and self.processes
         audited = not is_work and self.audits
         consumer = self.consumer(queue, 0 if audited else expected, crowd=crowd)
-        for event in consumer.run():
-            yield event
-            watch(consumer.receipts.consumed)
-        if consumer.recorder.path is not None:
-            self.files.append((consumer.task.name, consumer.recorder.path))
-        end = consumer.summary()
-        received = Received(
-            consumer.receipts,
-            consumer.left,
-            consumers=1,
-            unended=0,
-            messages=end.consumed,
-            seconds=end.seconds,
-            latency=end.latency,
-        )
-        if is_work and not crowd:
-            self.curve = consumer.latency.curve()
-        if crowd and self.crew is not None:
-            members = self.crew.of("consumer")
-            received.receipts.unite([self._from_crew])
-            received.consumers = max(len(members), 1)
-            received.unended = sum(one.killed for one in members)
-            received.messages = received.receipts.consumed
-            received.seconds = max(self._last - self._began, 0.0)
-            latency = self.crew.latency("consumer")
-            received.latency = latency.summary() | {"clocks": "one host", "live": True}
-            self.curve = latency.curve()
-        if audited:
-            received.receipts.unite([self._from_auditor])
-            received.messages = received.receipts.consumed
-        return received
+        name = consumer.task.name
+        with here(self.history, name, "consumer", consumer.recorder, queue.name):
+            for event in consumer.run():
+                yield event
+                watch(consumer.receipts.consumed)
+        receipts = QueueReceipts()
+        others = self._from_crew if crowd else self._from_auditor if audited else QueueReceipts()
+        receipts.unite([consumer.receipts, others])
+        return receipts
 
     def consumer(self, queue: Queue, expected: int, *, crowd: bool = False) -> consume.Consumer:
         """Return a consumer in this process that reads a queue to its end."""
         is_work = queue is self.place.topology.work
-        name = ("Drainer" if crowd else "Worker-1") if is_work else "Auditor"
-        recorder = Recorder()
-        if self.ledgers is not None:
-            recorder = LedgerRecorder(
-                self.ledgers, run=self.run_id, vhost=self.place.vhost, open_api=self.place.open_api
-            )
+        name = "Drainer" if crowd else "Worker-1"
+        if not is_work:
+            name = "Audit drainer" if self.audits else "Auditor"
         return consume.Consumer(
             consume.Task(
                 queue=queue.name,
@@ -318,5 +273,5 @@ class Receiving:
                 f"RabbitMQ Consumer {name} ({platform.node()})",
                 self.scenario.workload.heartbeat_s,
             ),
-            recorder,
+            LedgerRecorder(self.folder, run=self.run_id, vhost=self.place.vhost),
         )

@@ -1,4 +1,4 @@
-"""Rates and queue depths over a trial's time, for the report.
+"""Totals and queue depths over a trial's time, for the report.
 
 Points are dense at first and get rarer, so that a second and an hour have about as many. Depths
 come from passive declarations over a connection of its own, which is opened again when the broker
@@ -11,11 +11,12 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from rabbitproof.errors import RabbitproofError
-from rabbitproof.model import Series
+from rabbitproof.proof.history import Sampled
 from rabbitproof.work import topology as wiring
 
 if TYPE_CHECKING:
     from rabbitproof.amqp.connection import Connection
+    from rabbitproof.proof.history import Writer
     from rabbitproof.trial.place import Place
 
 _DENSEST_S: Final = 0.05
@@ -28,13 +29,12 @@ _AGAIN_S: Final = 0.5
 class Samples:
     """What was counted over time. Use it as a context manager."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, history: Writer) -> None:
         self._place = place
+        self._history = history
         self._began: float | None = None
-        self._totals: dict[str, list[tuple[float, float]]] = {}
-        self._depths: dict[str, list[tuple[float, float]]] = {
-            place.logical[queue.name]: [] for queue in place.topology.queues
-        }
+        self._last: dict[str, float] = {}
+        """When each total was noted last."""
         self._connection: Connection | None = None
         self._channel = 0
         self._next = 0.0
@@ -66,41 +66,29 @@ class Samples:
         if self._began is None or (now < self._next and not final):
             return
         self._next = now + max(_DENSEST_S, now * _SHARE)
-        points = self._totals.setdefault(name, [])
-        if points and points[-1][0] >= now:
+        if self._last.get(name, -1.0) >= now:
             return
-        points.append((now, float(total)))
-        if look:
-            self._look()
+        self._last[name] = now
+        depths = self._look() if look else {}
+        self._history.write(Sampled(at_s=now, totals={name: total}, depths=depths))
 
-    def _look(self) -> None:
+    def _look(self) -> dict[str, int]:
         now = self.now
         if now < self._not_before:
-            return
+            return {}
         try:
             if self._connection is None:
                 self._connection = self._place.connect("RabbitMQ Prover (looking)")
                 self._channel = self._connection.open_channel()
-            for queue in self._place.topology.queues:
-                count = wiring.message_count(self._connection, self._channel, queue.name)
-                self._depths[self._place.logical[queue.name]].append((now, float(count)))
+            return {
+                self._place.logical[queue.name]: wiring.message_count(
+                    self._connection, self._channel, queue.name
+                )
+                for queue in self._place.topology.queues
+            }
         except RabbitproofError:
             if self._connection is not None:
                 self._connection.abandon()
             self._connection = None
             self._not_before = now + _AGAIN_S
-
-    def series(self) -> tuple[Series, ...]:
-        """Return rates and depths."""
-        out = []
-        for name, points in self._totals.items():
-            first = (points[0][0], 0.0) if name != "confirmed" else (0.0, 0.0)
-            rates = []
-            for (before, low), (after, high) in zip([first, *points], points, strict=False):
-                if after > before:
-                    rates.append((round(after, 3), round(max(0.0, high - low) / (after - before))))
-            out.append(Series(name, "msg/s", tuple(rates)))
-        for name, depth in self._depths.items():
-            points_of = tuple((round(at, 3), value) for at, value in depth)
-            out.append(Series(f"{name} ready", "messages", points_of))
-        return tuple(one for one in out if one.points)
+            return {}

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from rabbitproof.errors import UsageError
 from rabbitproof.identity import MAX_NUMBER
+from rabbitproof.model import Claims
 from rabbitproof.text import safe
 from rabbitproof.trial.kinds import CATALOGUE
 from rabbitproof.trial.plan import (
     AUDIT,
     WORK,
-    ClaimPlan,
     ClusterPlan,
     Planted,
     QueuePlan,
@@ -76,7 +76,7 @@ def parse(name: str, text: str, file: str | None = None) -> Scenario:
         topology=TopologyPlan(topology.durable, topology.lazy, topology.dead_letters, work, audit),
         faults=reader.faults(content.get("faults", [])),
         planted=None if planted is None else reader.table(("planted",), planted, Planted),
-        claims=reader.table(("claims",), content.get("claims", {}), ClaimPlan),
+        claims=reader.table(("claims",), content.get("claims", {}), Claims),
         expect=None if expect is None else reader.expectation(expect),
         random=None if drawn is None else reader.table(("random",), drawn, RandomPlan),
         cluster=reader.table(("cluster",), content.get("cluster", {}), ClusterPlan),

@@ -66,12 +66,6 @@ class Schedule:
                 out.append(plan)
         return out
 
-    @property
-    def missed(self) -> list[FaultPlan]:
-        """What never was due: once for each time that is lacking."""
-        both = zip(self.plans, self._fired, strict=True)
-        return [plan for plan, fired in both for _ in range(plan.times - fired)]
-
 
 class _Underway:
     """A fault that lasts, in its thread."""
@@ -103,12 +97,17 @@ class Faults:
     """All faults of one trial. Use it as a context manager: none lasts longer than that."""
 
     def __init__(
-        self, plans: tuple[FaultPlan, ...], scene: Scene, clock: Callable[[], float], gaps: Gaps
+        self,
+        plans: tuple[FaultPlan, ...],
+        scene: Scene,
+        clock: Callable[[], float],
+        gaps: Gaps,
+        note: Callable[[FaultRecord], None],
     ) -> None:
-        """``clock`` tells the seconds after the first publish."""
+        """``clock`` tells the seconds after the first publish; ``note`` is told of each fault."""
         self.records: list[FaultRecord] = []
         self._schedule = Schedule(plans)
-        self._scene, self._clock, self._gaps = scene, clock, gaps
+        self._scene, self._clock, self._gaps, self._note = scene, clock, gaps, note
         self._waiting: deque[FaultPlan] = deque()
         self._underway: _Underway | None = None
         self._ending = threading.Event()
@@ -142,10 +141,6 @@ class Faults:
         while self._underway is not None or self._waiting:
             yield from self._go_on(_LOOK_S, at_last=True)
 
-    def end(self) -> None:
-        """Add the records of those whose moment never came, or whose turn."""
-        self.records += faults.unfired([*self._waiting, *self._schedule.missed])
-
     def _go_on(self, seconds: float, *, at_last: bool = False) -> Iterator[Progress]:
         """Wait so long for the one that lasts, and begin the next ones.
 
@@ -176,4 +171,5 @@ class Faults:
 
     def _over(self, record: FaultRecord) -> Iterator[Progress]:
         self.records.append(record)
+        self._note(record)
         yield Step(record.evidence, done=True)

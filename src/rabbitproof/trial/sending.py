@@ -9,20 +9,22 @@ from __future__ import annotations
 import platform
 import time
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rabbitproof.errors import LedgerFailed
 from rabbitproof.identity import Source
 from rabbitproof.model import Advanced, Note
 from rabbitproof.proof.journal import read
+from rabbitproof.trial.crew import here
 from rabbitproof.work import produce
-from rabbitproof.work.recorder import LedgerRecorder, Recorder
+from rabbitproof.work.recorder import LedgerRecorder
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
     from pathlib import Path
 
     from rabbitproof.model import Progress
+    from rabbitproof.proof.history import Writer
     from rabbitproof.proof.ledger import Outcomes
     from rabbitproof.trial.crew import Crew
     from rabbitproof.trial.place import Place
@@ -41,22 +43,16 @@ class Sending:
     run_id: str
     sender: str
     mark_every: int
+    folder: Path
+    """Where ledgers are kept."""
+    history: Writer
     crew: Crew | None = None
     """Where there are several producers."""
-    ledgers: Path | None = None
-    """Where ledgers are kept, if anywhere."""
     outcomes: list[Outcomes] = field(default_factory=list)
-    files: list[tuple[str, Path]] = field(default_factory=list)
-    """Name and ledger of each producer."""
-    missing: list[str] = field(default_factory=list)
-    """Producers whose ledger is missing."""
     done: int = 0
     """Messages that have an answer; without confirms, that were sent."""
     published: int = 0
     """Confirmed and not returned; without confirms, sent."""
-    seconds: float = 0.0
-    latency: dict[str, Any] | None = None
-    curve: tuple[tuple[float, float], ...] = ()
     _producer: produce.Producer | None = None
     _began: float = 0.0
 
@@ -78,7 +74,6 @@ class Sending:
             return
         if self._producer is not None:
             self.outcomes = [self._producer.outcomes]
-            self._keep(self._producer)
         elif self.crew is not None:
             for member in self.crew.running("producer"):
                 self.crew.kill(member)
@@ -184,30 +179,19 @@ class Sending:
     # --- one, here ---
 
     def _run_here(self) -> Iterator[Progress]:
-        recorder = Recorder()
-        if self.ledgers is not None:
-            recorder = LedgerRecorder(
-                self.ledgers, run=self.run_id, vhost=self.place.vhost, open_api=self.place.open_api
-            )
+        recorder = LedgerRecorder(self.folder, run=self.run_id, vhost=self.place.vhost)
         work = self.scenario.workload
         connect = self.place.dialer(f"RabbitMQ Producer ({platform.node()})", work.heartbeat_s)
         producer = produce.Producer(self._task(1, work.count), connect, recorder)
         self._producer = producer
         confirms = work.confirms
-        for event in producer.run():
-            outcomes = producer.outcomes
-            self.done = len(outcomes.acked if confirms else outcomes.attempted)
-            yield event
+        with here(self.history, "producer 1", "producer", recorder):
+            for event in producer.run():
+                outcomes = producer.outcomes
+                self.done = len(outcomes.acked if confirms else outcomes.attempted)
+                yield event
         self.outcomes = [producer.outcomes]
-        self._keep(producer)
-        end = producer.summary()
-        self.done = max(self.done, end.published)
-        self.seconds, self.latency = end.seconds, end.latency
-        self.curve = producer.latency.curve()
-
-    def _keep(self, producer: produce.Producer) -> None:
-        if producer.recorder.path is not None:
-            self.files.append(("producer 1", producer.recorder.path))
+        self.done = max(self.done, producer.summary().published)
 
     # --- several, as processes ---
 
@@ -233,15 +217,6 @@ class Sending:
             marked = self.done if mark else marked
             yield Advanced(self.done, total, mark=False, blocked=self.blocked)
         yield from self._read(crew)
-        members = crew.of("producer")
-        ends = [member.summary for member in members if member.summary is not None]
-        self.seconds = max((end["seconds"] for end in ends), default=0.0)
-        if any(member.resumed for member in crew.of("producer")):
-            # One that went on for another counts from its own beginning.
-            self.seconds = time.monotonic() - self._began
-        if work.confirms:
-            latency = crew.latency("producer")
-            self.latency, self.curve = latency.summary(), latency.curve()
 
     def _read(self, crew: Crew) -> Iterator[Progress]:
         """Read the ledgers of all producers."""
@@ -254,8 +229,5 @@ class Sending:
             except LedgerFailed as error:
                 yield Note(f"The ledger of {member.name} can't be read: {error}")
                 outcomes = None
-            if outcomes is None or member.file is None:
-                self.missing.append(member.name)
-                continue
-            self.outcomes.append(outcomes)
-            self.files.append((member.name, member.file))
+            if outcomes is not None:
+                self.outcomes.append(outcomes)

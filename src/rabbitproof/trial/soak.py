@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import psutil
 
-from rabbitproof.model import Note, Step
+from rabbitproof.model import Claims, Note, Step
 from rabbitproof.trial import dice
 from rabbitproof.trial.kinds import CATALOGUE
 from rabbitproof.trial.plan import (
-    ClaimPlan,
     ClusterPlan,
     QueuePlan,
     Scenario,
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
     from pathlib import Path
 
-    from rabbitproof.model import Progress, TrialResult
+    from rabbitproof.model import Progress
     from rabbitproof.trial.trial import Trial
 
 NAME: Final = "soak"
@@ -86,7 +85,7 @@ SCENARIO: Final = Scenario(
         heartbeat_s=2,
         confirm_timeout_s=3.0,
     ),
-    claims=ClaimPlan(audit_equals_work=True),
+    claims=Claims(audit_equals_work=True),
 )
 
 
@@ -147,10 +146,9 @@ class Usage:
 
 @dataclass(slots=True)
 class Soak:
-    """A trial that is looked at every minute. ``run`` does it; ``result`` is there afterwards."""
+    """A trial that is looked at every minute. ``run`` does it."""
 
     trial: Trial
-    result: TrialResult | None = None
     memory: dict[str, Usage] = field(default_factory=dict)
     """By kind of process: ``prove``, ``producers``, ``consumers``, ``audit``, ``broker``."""
     disk: Usage = field(default_factory=Usage)
@@ -160,6 +158,7 @@ class Soak:
     def run(self) -> Generator[Progress, None, None]:
         """Carry it out. While messages are sent, a note a minute stands for all that happens."""
         self._began = time.monotonic()
+        self.trial.measure = self.measured
         due = self._began + _EVERY_S
         sending = True
         for event in self.trial.run():
@@ -175,16 +174,16 @@ class Soak:
                 yield Note(self.line())
             if not (sending and isinstance(event, (Step, Note)) and state.sent):
                 yield event
-        found = self.trial.result
-        if found is not None:
-            yield from self._sum_up()
-            memory = {name: usage.told() for name, usage in self.memory.items()}
-            more = {"memory_mb": memory, "disk_mb": self.disk.told()}
-            self.result = replace(found, environment=found.environment | more)
+        yield from self._sum_up()
+
+    def measured(self) -> dict[str, Any]:
+        """Look once more, and return how much memory and disk it took, ready for JSON."""
+        self.look(sending=False)
+        memory = {name: usage.told() for name, usage in self.memory.items()}
+        return {"memory_mb": memory, "disk_mb": self.disk.told()}
 
     def _sum_up(self) -> Iterator[Progress]:
         """Say how much the memory grew."""
-        self.look(sending=False)
         parts = [
             f"{name} {_mb(usage.warm):.1f} -> {_mb(usage.end):.1f} MB "
             f"({100 * (usage.end / usage.warm - 1):+.0f} %, at most {_mb(usage.most):.1f})"

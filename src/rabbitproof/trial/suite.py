@@ -129,6 +129,7 @@ def carry_out(
     *,
     private: bool,
     owner: bool = False,
+    sender: str = "prove",
     command: str = "",
     ledgers: Path | None = None,
 ) -> Generator[Progress, None, Carried]:
@@ -152,7 +153,8 @@ def carry_out(
                 here,
                 run,
                 command=command,
-                ledgers=None if ledgers is None else ledgers / run,
+                sender=sender,
+                keep=None if ledgers is None else ledgers / run,
             )
             yield from trial.run()
     except RabbitproofError as error:

@@ -1,11 +1,13 @@
-"""A scenario carried out: from an empty broker to a verdict over every message.
+"""A scenario carried out: from an empty broker to a folder that is judged.
 
 The phases, in their order: declare, send (with faults on the way), plant faults in the stream,
-count what is Ready, let a second witness look, consume, collect what was dropped, judge.
+count what is Ready, let a second witness look, consume, count again. Whatever can change the
+verdict is written into the run's folder when it is known; at last ``verify`` judges that folder,
+and nothing else.
 
 Yields progress, prints nothing. Refuses to judge (``proof``) and to word the result (``view``),
-to know how something is broken (``faults``, ``planted``) and how messages are sent and received
-(``sending``, ``receiving``).
+to know how something is broken (``faults``, ``planted``), how messages are sent and received
+(``sending``, ``receiving``) and what is asked of the queues afterwards (``collecting``).
 """
 
 from __future__ import annotations
@@ -18,29 +20,31 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rabbitproof.broker.proxy import Proxy
 from rabbitproof.errors import NodeFailed
-from rabbitproof.model import Note, Step, TrialResult
-from rabbitproof.proof.mutations import Ledgers
-from rabbitproof.proof.verdict import QueueEvidence, judge, lost_ids
+from rabbitproof.model import Note, Step
+from rabbitproof.process import Process
+from rabbitproof.proof.history import Alarm, Broke, Measured, Over, Plan, Writer
+from rabbitproof.proof.verify import examine
 from rabbitproof.text import safe
-from rabbitproof.trial import evidence as facts
-from rabbitproof.trial import expect, planted
+from rabbitproof.trial import planted
+from rabbitproof.trial.collecting import Collecting
 from rabbitproof.trial.crew import Crew
-from rabbitproof.trial.findings import Findings
 from rabbitproof.trial.gaps import Gaps
-from rabbitproof.trial.manifest import write_manifest
-from rabbitproof.trial.plan import AUDIT, WORK
+from rabbitproof.trial.place import scratch
+from rabbitproof.trial.plan import WORK
 from rabbitproof.trial.receiving import Receiving
 from rabbitproof.trial.samples import Samples
 from rabbitproof.trial.schedule import Faults
 from rabbitproof.trial.sending import Sending
 from rabbitproof.work import topology as wiring
+from rabbitproof.work.recorder import wired
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator, Mapping
     from pathlib import Path
 
     from rabbitproof.amqp.connection import Connection
-    from rabbitproof.model import Progress, Verdict
+    from rabbitproof.model import Progress, TrialResult
+    from rabbitproof.proof.verify import Judged
     from rabbitproof.trial.crew import Role
     from rabbitproof.trial.place import Place
     from rabbitproof.trial.plan import Scenario
@@ -83,46 +87,57 @@ class Trial:
     sender: str = "prove"
     command: str = ""
     """What to type to repeat it."""
-    ledgers: Path | None = None
-    """Where ledgers are kept; None keeps them for as long as processes need them."""
-    result: TrialResult | None = None
+    keep: Path | None = None
+    """Where the run's folder is kept; None for a temporary one."""
+    measure: Callable[[], dict[str, Any]] = dict
+    """Asked at the end for what was measured beside it, for people."""
+    judged: Judged | None = None
     folder: Path | None = None
-    """Where the processes keep their ledgers, once there are some."""
+    """The run's folder, once there is one."""
     logs: dict[str, list[str]] = field(default_factory=dict)
     """By the name of a node that did not come back, the end of its log."""
     _survived: int = 0
     """Faults after which all queues answered again."""
-    _server: dict[str, Any] = field(default_factory=dict)
+    _blocked: str | None = None
+    _history: Writer = field(init=False)
     _gaps: Gaps = field(init=False)
     _samples: Samples = field(init=False)
     _faults: Faults = field(init=False)
     _sending: Sending = field(init=False)
     _receiving: Receiving = field(init=False)
-    _found: Findings = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._gaps = Gaps(self.scenario.workload.rate)
-        self._samples = Samples(self.place)
-        self._faults = Faults(self.scenario.faults, self, lambda: self._samples.now, self._gaps)
+    _collecting: Collecting = field(init=False)
 
     def run(self) -> Generator[Progress, None, None]:
-        """Carry it out."""
-        started = datetime.now().astimezone().isoformat(timespec="seconds")
+        """Carry it out and judge it."""
         with ExitStack() as stack:
-            stack.enter_context(self._samples)
-            self._hire(stack)
-            stack.enter_context(self._faults)
+            if self.scenario.has(needs="proxy"):
+                addresses = [(address.host, address.port) for address in self.place.addresses]
+                self.place = self.place.behind(stack.enter_context(Proxy.start(addresses)))
+            with self._connect("RabbitMQ Prover") as connection:
+                server, lazy_works = connection.server_properties, wiring.lazy_works(connection)
+            self.folder = folder = self.keep or stack.enter_context(scratch(self.place))
+            self._history = stack.enter_context(
+                Writer(folder, self._plan(server, lazy_works=lazy_works))
+            )
+            self._hire(stack, folder)
+            why = ""
             try:
                 yield from self._carry_out()
             except _BrokerGone as gone:
                 self._sending.salvage()
-                yield Note(str(gone))  # a soak shows it now: its sending is over
-                self._found.give_up()
-            self._faults.end()
-            verdict = self._judge()
-        self.result = self._result(verdict, started)
-        if self.ledgers is not None:
-            write_manifest(self.ledgers, self._manifest(verdict))
+                if (crew := self._receiving.crew) is not None:
+                    crew.end()
+                why = str(gone)
+                yield Note(why)  # a soak shows it now: its sending is over
+            service = {"service": self._gaps.told()} if self.scenario.workload.confirms else {}
+            self._history.write(Measured(values=service | self.measure()))
+            self._history.write(Over(why=why))
+            self.judged = examine([folder], self.run_id)
+
+    @property
+    def result(self) -> TrialResult | None:
+        """What came of it, once it is judged."""
+        return None if self.judged is None else self.judged.result
 
     def _carry_out(self) -> Iterator[Progress]:
         yield from self._prepare()
@@ -133,31 +148,10 @@ class Trial:
         yield from self._calm()
         yield from self._plant()
         if self.scenario.workload.consume != "during":
-            yield from self._found.count_ready()
+            yield from self._collecting.count_ready()
         yield from self._receive_by_processes()
-        yield from self._found.look()
-        yield from self._found.collect()
-        self._found.claim()
-
-    @property
-    def evidence(self) -> dict[str, QueueEvidence]:
-        """By logical name, what was known of each queue at the end."""
-        return self._found.evidence
-
-    def lost(self) -> dict[str, Iterator[str]]:
-        """Return the ids of all that was lost, by the logical name of the queue."""
-        outcomes = self._sending.outcomes
-        return {name: lost_ids(outcomes, queue) for name, queue in self.evidence.items()}
-
-    def known(self) -> Ledgers:
-        """Return all that the verdict was made of."""
-        return Ledgers(
-            self._sending.outcomes,
-            self.evidence,
-            self._found.claims,
-            self._missing,
-            [record.name for record in self._faults.records if not record.fired],
-        )
+        yield from self._collecting.look()
+        yield from self._collecting.collect()
 
     def state(self) -> State:
         """Return how far it is."""
@@ -188,7 +182,7 @@ class Trial:
 
     def dropped(self, queue: str, reason: str, copies: int, evidence: str) -> None:
         """Note that so many copies in a queue are gone for that reason."""
-        self._found.dropped(queue, reason, copies, evidence)
+        self._collecting.dropped(queue, reason, copies, evidence)
 
     def in_flight(self) -> int | None:
         """Return how many publishes have no answer at this moment."""
@@ -220,28 +214,69 @@ class Trial:
 
     # --- the phases ---
 
-    def _hire(self, stack: ExitStack) -> None:
-        """Make ready whoever takes part; processes need a folder for their ledgers."""
-        work = self.scenario.workload
-        crew, ledgers = None, self.ledgers
-        several = self.scenario.sent_by_processes or work.consumers > 1
+    def _plan(self, server: Mapping[str, Any], *, lazy_works: bool) -> Plan:
+        scenario, place, work = self.scenario, self.place, self.scenario.workload
+        shown = (
+            "producers", "consumers", "confirms", "mandatory", "consume", "acks", "prefetch",
+            "window", "size",
+        )  # fmt: skip
+        return Plan(
+            run=self.run_id,
+            scenario=scenario.name,
+            title=scenario.title,
+            teaches=" ".join(scenario.teaches.split()),
+            safe=scenario.safe,
+            command=self.command,
+            started=datetime.now().astimezone().isoformat(timespec="seconds"),
+            process=Process.of().write(),
+            where=place.where,
+            versions={
+                "rabbitmq": str(server.get("version", "?")),
+                "erlang": str(server.get("platform", "?")).removeprefix("Erlang/OTP "),
+                "python": platform.python_version(),
+                "platform": platform.platform(),
+            },
+            topology=wired(place.topology, place.vhost, lazy_works=lazy_works),
+            names=place.logical,
+            workload={name: getattr(work, name) for name in shown}
+            | {"persistent": scenario.persistent},
+            confirms=work.confirms,
+            consumed=work.consume != "never",
+            claims=scenario.claims,
+            faults=tuple(one.name for one in scenario.faults for _ in range(one.times)),
+            expects=scenario.expect,
+            seed=scenario.seed,
+            private=bool(place.nodes),
+            nodes=scenario.cluster.nodes,
+            proxied=scenario.has(needs="proxy"),
+        )
+
+    def _hire(self, stack: ExitStack, folder: Path) -> None:
+        """Make ready whoever takes part."""
+        scenario, work, history = self.scenario, self.scenario.workload, self._history
+        several = scenario.sent_by_processes or work.consumers > 1
+        crew = None
         if several or work.consume == "during" or work.acks == "auto":
-            folder = ledgers
-            if folder is None:
-                folder = stack.enter_context(self.place.scratch())
-            crew = stack.enter_context(Crew(folder, temporary=ledgers is None))
-            self.folder = folder
-        if self.scenario.has(needs="proxy"):
-            addresses = [(address.host, address.port) for address in self.place.addresses]
-            self.place = self.place.behind(stack.enter_context(Proxy.start(addresses)))
+            crew = stack.enter_context(Crew(folder, history))
+        self._gaps = Gaps(work.rate)
+        self._samples = stack.enter_context(Samples(self.place, history))
         self._sending = Sending(
-            self.scenario, self.place, self.run_id, self.sender, self._mark_every, crew, ledgers
+            scenario, self.place, self.run_id, self.sender, self._mark_every, folder, history, crew
         )
         self._receiving = Receiving(
-            self.scenario, self.place, self.run_id, self._mark_every, crew, ledgers
+            scenario, self.place, self.run_id, self._mark_every, folder, history, crew
         )
-        self._found = Findings(
-            self.scenario, self.place, self._sending, self._receiving, self._samples
+        self._collecting = Collecting(
+            scenario, self.place, self._sending, self._receiving, self._samples, history
+        )
+        self._faults = stack.enter_context(
+            Faults(
+                scenario.faults,
+                self,
+                lambda: self._samples.now,
+                self._gaps,
+                lambda record: history.write(Broke(record=record)),
+            )
         )
 
     def _connect(self, name: str) -> Connection:
@@ -250,9 +285,9 @@ class Trial:
     def _prepare(self) -> Iterator[Progress]:
         """Bring the topology into being, safely on the broker's disk where it may be killed."""
         with self._connect("RabbitMQ Prover") as connection:
-            self._server = connection.server_properties
             channel = connection.open_channel()
             yield from wiring.declare(connection, channel, self.place.topology)
+            self._collecting.begin(connection, channel)
         if self.place.cluster is not None:
             self.place.cluster.await_whole()
             self.place.cluster.settle()
@@ -288,10 +323,14 @@ class Trial:
             self._gaps.over(self._samples.now)  # the broker never came back to these
         self._samples.take(name, sending.done, final=True)
         how = "confirmed" if work.confirms else "sent without confirms"
-        yield Step(f"{sending.published:,} {how} in {sending.seconds:.2f} s", done=True)
+        yield Step(f"{sending.published:,} {how} in {self._samples.now:.2f} s", done=True)
 
     def _take(self, name: str, total: int) -> None:
         """Note how far it is; the queues are not looked at while that might hang."""
+        blocked = self._sending.blocked
+        if blocked != self._blocked:
+            self._blocked = blocked
+            self._history.write(Alarm(why=blocked or ""))
         self._samples.take(name, total, look=not self._faults.busy)
 
     def _due(self) -> Iterator[Progress]:
@@ -312,7 +351,7 @@ class Trial:
         self._check_broker()
         if len(self._faults.records) > self._survived:
             self._survived = len(self._faults.records)
-            self._found.await_queues()
+            self._collecting.await_queues()
 
     def _check_broker(self) -> None:
         """Raise _BrokerGone when a fault has ended and a node of ours has not come back."""
@@ -351,75 +390,3 @@ class Trial:
             yield from self._due()
             yield from self._calm()  # consumers are other processes, we need the broker
         yield Step(f"{receiving.done:,} received", done=True)
-
-    # --- the end ---
-
-    @property
-    def _missing(self) -> list[str]:
-        return [*self._sending.missing, *self._receiving.missing]
-
-    def _judge(self) -> Verdict:
-        return judge(
-            self._sending.outcomes,
-            self.evidence,
-            self._found.claims,
-            missing=self._missing,
-            unfired=[record.name for record in self._faults.records if not record.fired],
-            permits=self.scenario.claims.permits,
-        )
-
-    def _manifest(self, verdict: Verdict) -> dict[str, Any]:
-        return {
-            "run": self.run_id,
-            "scenario": self.scenario.name,
-            "producers": self._sending.files,
-            "consumers": self._receiving.files,
-            "missing": self._missing,
-            "evidence": self.evidence,
-            "verdict": verdict,
-            "claims": self._found.claims,
-            "faults": self._faults.records,
-            "permits": self.scenario.claims.permits,
-            "result": self.result,
-        }
-
-    def _result(self, verdict: Verdict, started: str) -> TrialResult:
-        wanted, sending = self.scenario.expect, self._sending
-        confirms = self.scenario.workload.confirms
-        found, queues = self._found, verdict.queues
-        latency = {"confirm": sending.latency, "end_to_end": found.latency}
-        curves = {"confirm": sending.curve, "end_to_end": self._receiving.curve}
-        return TrialResult(
-            verdict=verdict,
-            scenario=self.scenario.name,
-            run=self.run_id,
-            publish_per_s=round(sending.published / sending.seconds) if sending.seconds else 0,
-            consume_per_s=round(found.consumed / found.consume_s) if found.consume_s else 0,
-            claims=tuple(
-                (claim.text if claim.held else claim.found, claim.held) for claim in found.claims
-            ),
-            environment=facts.environment(self.scenario, self.place, self._server),
-            latency={name: one for name, one in latency.items() if one is not None},
-            title=self.scenario.title,
-            teaches=" ".join(self.scenario.teaches.split()),
-            safe=self.scenario.safe,
-            started=started,
-            command=self.command,
-            faults=tuple(self._faults.records),
-            series=self._samples.series(),
-            without_service_s=round(self._gaps.without_service_s, 2) if confirms else None,
-            longest_gap_s=round(self._gaps.longest_s, 2) if confirms else None,
-            curves={kind: curve for kind, curve in curves.items() if curve},
-            not_tested=facts.not_tested(
-                self.scenario, self.evidence, private=bool(self.place.nodes)
-            ),
-            expected="" if wanted is None else " ".join(wanted.why.split()),
-            surprises=()
-            if wanted is None
-            else tuple(
-                expect.surprises(
-                    wanted, verdict, queues.get(WORK), queues.get(AUDIT), found.witnessed
-                )
-            ),
-            planted=tuple(expect.planted(wanted, found.witnessed)),
-        )

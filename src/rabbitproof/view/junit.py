@@ -49,7 +49,8 @@ def junit(result: TrialResult) -> str:
     _case(suite, result, "verdict", tag[verdict.decision], shown or [headline])
     for text, held in result.claims:
         sentence = _text(text, _NAME)
-        _case(suite, result, f"claim: {sentence}", "" if held else "failure", [sentence])
+        kind = {True: "", False: "failure", None: "error"}[held]
+        _case(suite, result, f"claim: {sentence}", kind, [sentence])
     for name, queue in verdict.queues.items():
         kind, found = _queue(queue)
         if verdict.decision is Decision.PASS:

@@ -16,6 +16,7 @@ _LONGEST_LINE = 4_000
 """Characters: more than the books of twenty queues need."""
 _REASONS = ("expired", "maxlen", "delivery_limit", "rejected", "purged")
 """For which copies are dropped: an object names them all, also those that dropped none."""
+_HELD = {True: "ok", False: "FAIL", None: "?"}
 _LATENCIES = {"confirm": "confirm", "end_to_end": "end-to-end"}
 """In the object -> in words."""
 
@@ -97,7 +98,7 @@ def details(result: TrialResult) -> list[str]:
     if result.claims:
         out.append("")
     for text, held in result.claims:
-        out.append(f"  [{'ok' if held else 'FAIL'}] {safe(text, 300)}")
+        out.append(f"  [{_HELD[held]}] {safe(text, 300)}")
     out.append("")
     out.append(
         f"publish {result.publish_per_s:,} msg/s, consume {result.consume_per_s:,} msg/s, "

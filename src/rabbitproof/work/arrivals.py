@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from rabbitproof.proof.latency import RunLatency
+from rabbitproof.proof.latency import Latencies, RunLatency
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,6 +61,10 @@ class Arrivals:
     def latency(self) -> RunLatency:
         """All latencies that were counted."""
         return self._latency
+
+    def dump(self) -> Latencies:
+        """Return all that was counted, as a ledger keeps it."""
+        return self._latency.dump(one_host=not self._strange, live=self._live)
 
     def summary(self) -> dict[str, Any]:
         """Return the latencies, whose clocks are in them, and whether it was there in time."""

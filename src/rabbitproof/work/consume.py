@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from pamqp import commands
@@ -346,7 +346,8 @@ class Consumer:
             found = wiring.look_again(connection, look, queue)
             self.left = int(found.message_count or 0)
         self.recorder.end(
-            asdict(self.summary()),
+            seconds=self.summary().seconds,
+            latency=self._arrivals.dump(),
             counts={queue: self.left},
             consumers={queue: found.consumer_count},
             second={queue: second},
@@ -394,7 +395,8 @@ class Consumer:
             found = wiring.look_again(connection, channel, self.task.queue)
         self.left = int(found.message_count or 0)
         self.recorder.end(
-            asdict(self.summary()),
+            seconds=self.summary().seconds,
+            latency=self._arrivals.dump(),
             counts={self.task.queue: self.left},
             consumers={self.task.queue: found.consumer_count},
             interrupted=interrupted,

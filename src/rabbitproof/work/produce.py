@@ -13,7 +13,7 @@ import contextlib
 import json
 import time
 from collections import deque
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from pamqp import commands
@@ -285,7 +285,12 @@ class Producer:
                 counts[queue.name], consumers[queue.name] = wiring.end_count(
                     self._open, queue, len(self.outcomes.confirmed)
                 )
-        self.recorder.end(asdict(self.summary()), counts=counts, consumers=consumers)
+        self.recorder.end(
+            seconds=self.summary().seconds,
+            latency=self._latency.dump() if self.task.confirms else None,
+            counts=counts,
+            consumers=consumers,
+        )
 
     def _recover(self, failure: RabbitproofError) -> Iterator[Progress]:
         """Connect again; what was open is sent again under the same ids."""

@@ -17,9 +17,12 @@ import time
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from msgspec import structs
+
 from rabbitproof import __version__
 from rabbitproof.errors import RabbitproofError
-from rabbitproof.process import Life, Process, boot_id
+from rabbitproof.process import Life, Process, boot_id, since_boot_ns
+from rabbitproof.proof.entries import DeclaredQueue, Effective, End, Wiring
 from rabbitproof.proof.journal import Header, Journal
 from rabbitproof.work import topology as wiring
 from rabbitproof.work.depths import Depths
@@ -80,8 +83,8 @@ class Recorder:
         """Return what a second source counts in a queue; None when it does not say."""
         return None
 
-    def end(self, summary: dict[str, Any], **values: Any) -> None:
-        """Note that all is done, and what the broker counts."""
+    def end(self, **values: Any) -> None:
+        """Note that all is done; ``values`` are fields of ``proof.entries.End``."""
 
     def close(self) -> None:
         """Close the file. May be called more than once."""
@@ -161,12 +164,14 @@ class LedgerRecorder(Recorder):
             producer=0,
             name=task.name,
             queue=task.queue,
-            topology={
-                "vhost": self._vhost,
-                "queues": [
-                    {"name": task.queue, "effective": self._effective(connection, task.queue)}
-                ],
-            },
+            topology=Wiring(
+                vhost=self._vhost,
+                queues=(
+                    DeclaredQueue(
+                        name=task.queue, effective=self._effective(connection, task.queue)
+                    ),
+                ),
+            ),
             options=_options(task) | self._options,
         )
         stem = f"consumer-{_plain(task.name)}-{secrets.token_hex(4)}"
@@ -183,7 +188,7 @@ class LedgerRecorder(Recorder):
 
     def _header(self, connection: Connection, **values: Any) -> Header:
         self._began = time.time_ns()
-        self._offset = _since_boot_ns()
+        self._offset = since_boot_ns()
         server = connection.server_properties
         return Header(
             host=platform.node(),
@@ -204,62 +209,23 @@ class LedgerRecorder(Recorder):
             **values,
         )
 
-    def _wiring(self, connection: Connection, topology: Topology) -> dict[str, Any]:
-        return {
-            "exchange": topology.exchange,
-            "routing_key": topology.routing_key,
-            "vhost": self._vhost,
-            "queues": [
-                {
-                    "name": queue.name,
-                    "role": role,
-                    "type": queue.kind,
-                    "durable": queue.durable,
-                    "lazy": queue.lazy,
-                    "bound": queue.bound,
-                    "extra": dict(queue.extra),
-                    "arguments": queue.arguments(lazy_works=wiring.lazy_works(connection)),
-                    "effective": self._effective(connection, queue.name),
-                }
-                for role, queue in (
-                    ("work", topology.work),
-                    ("audit", topology.audit),
-                    ("dead", topology.dead),
-                )
-                if queue is not None
-            ],
-        }
+    def _wiring(self, connection: Connection, topology: Topology) -> Wiring:
+        declared = wired(topology, self._vhost, lazy_works=wiring.lazy_works(connection))
+        queues = (
+            structs.replace(queue, effective=self._effective(connection, queue.name))
+            for queue in declared.queues
+        )
+        return structs.replace(declared, queues=tuple(queues))
 
-    def _effective(self, connection: Connection, queue: str) -> dict[str, Any] | None:
+    def _effective(self, connection: Connection, queue: str) -> Effective | None:
         """Return what the Management API says of a queue; None where it does not answer."""
-        found = self._ask(connection, queue)
-        if found is None:
-            return None
-        self._kinds[queue] = found.type
-        return {
-            "type": found.type,
-            "durable": found.durable,
-            "arguments": found.arguments,
-            "policy": found.policy,
-            "policy_definition": found.policy_definition,
-        }
-
-    def _ask(self, connection: Connection, queue: str) -> QueueInfo | None:
         if self._open_api is None:
             return None
-        try:
-            with self._open_api() as api:
-                # Another broker's queue of that name would be worse than none.
-                cluster = api.overview().cluster
-                if not cluster or cluster != connection.server_properties.get("cluster_name"):
-                    return None
-                found = api.queue(self._vhost, queue)
-                if found is not None and found.policy and not found.policy_definition:
-                    known = api.policy(self._vhost, found.policy)
-                    found = replace(found, policy_definition=known)
-                return found
-        except RabbitproofError:
-            return None
+        cluster = str(connection.server_properties.get("cluster_name", ""))
+        found = asked(self._open_api, cluster, self._vhost, queue)
+        if found is not None:
+            self._kinds[queue] = found.type
+        return None if found is None else effective(found)
 
     # --- meanwhile ---
 
@@ -302,7 +268,7 @@ class LedgerRecorder(Recorder):
 
     def now_ns(self) -> int:
         """Return the time by this participant's clock as it was when it began."""
-        return self._began + _since_boot_ns() - self._offset
+        return self._began + since_boot_ns() - self._offset
 
     # --- the end ---
 
@@ -318,18 +284,19 @@ class LedgerRecorder(Recorder):
         deadline = time.monotonic() + _REPORT_S
         while (rest := deadline - time.monotonic()) > 0:
             connection.wait(min(rest, 1.0))
-        found = self._ask(connection, queue)
+        cluster = str(connection.server_properties.get("cluster_name", ""))
+        found = self._open_api and asked(self._open_api, cluster, self._vhost, queue)
         return None if found is None else found.messages
 
-    def end(self, summary: dict[str, Any], **values: Any) -> None:
+    def end(self, **values: Any) -> None:
         """Write the end record."""
         journal = self._journal
         if journal is None:
             return
         if self._figures is not None:
             self._sample(journal, self._figures)
-        end = {"t_ns": self.now_ns(), "clock_ns": time.time_ns(), **values, "summary": summary}
-        journal.end(end)
+        now, clock = self.now_ns(), time.time_ns()
+        journal.end(End(t_ns=now, clock_ns=clock, **values))
 
     def close(self) -> None:
         """Close the file."""
@@ -339,19 +306,65 @@ class LedgerRecorder(Recorder):
             self._journal.close()
 
 
+def wired(topology: Topology, vhost: str, *, lazy_works: bool) -> Wiring:
+    """Return a topology as it is written down."""
+    roles = {"work": topology.work, "audit": topology.audit, "dead": topology.dead}
+    return Wiring(
+        vhost=vhost,
+        exchange=topology.exchange,
+        routing_key=topology.routing_key,
+        queues=tuple(
+            DeclaredQueue(
+                name=queue.name,
+                role=role,
+                type=queue.kind,
+                durable=queue.durable,
+                lazy=queue.lazy,
+                bound=queue.bound,
+                extra=dict(queue.extra),
+                arguments=queue.arguments(lazy_works=lazy_works),
+            )
+            for role, queue in roles.items()
+            if queue is not None
+        ),
+    )
+
+
+def asked(
+    open_api: Callable[[], Management], cluster: str, vhost: str, queue: str
+) -> QueueInfo | None:
+    """Return what the Management API says of a queue, with the policy that applies to it.
+
+    None where it does not answer, or belongs to another cluster than the one that AMQP named:
+    another broker's queue of that name would be worse than none.
+    """
+    try:
+        with open_api() as api:
+            if not cluster or api.overview().cluster != cluster:
+                return None
+            found = api.queue(vhost, queue)
+            if found is not None and found.policy and not found.policy_definition:
+                return replace(found, policy_definition=api.policy(vhost, found.policy))
+            return found
+    except RabbitproofError:
+        return None
+
+
+def effective(found: QueueInfo) -> Effective:
+    """Return a queue as it is written down."""
+    return Effective(
+        type=found.type,
+        durable=found.durable,
+        arguments=found.arguments,
+        policy=found.policy,
+        policy_definition=found.policy_definition,
+    )
+
+
 def writer_life(header: Header) -> Life:
     """Say whether the process that wrote a ledger still runs, as far as that can be told here."""
     process = Process.read(header.process)
     return "unknown" if process is None else process.life()
-
-
-def _since_boot_ns() -> int:
-    """Return a clock that nobody sets, comparable between processes of one boot.
-
-    Where the system has one that goes on while the machine sleeps, that one.
-    """
-    boottime = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.monotonic_ns() if boottime is None else time.clock_gettime_ns(boottime)
 
 
 def _options(task: produce.Task | consume.Task) -> dict[str, Any]:

@@ -6,7 +6,7 @@ Refuses to know flags (``cli``) and how it is done (``produce``).
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rabbitproof.errors import LedgerEmpty, LedgerFailed, UsageError
 from rabbitproof.identity import Source
@@ -19,6 +19,7 @@ from rabbitproof.work.recorder import writer_life
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from rabbitproof.proof.entries import Wiring
     from rabbitproof.proof.record import Record
 
 
@@ -81,21 +82,21 @@ def task_of(record: Record) -> Task:
         ) from None
 
 
-def _topology(found: dict[str, Any]) -> Topology:
+def _topology(found: Wiring) -> Topology:
     queues = {
-        one["role"]: Queue(
-            str(one["name"]),
-            one["type"],
-            durable=bool(one["durable"]),
-            lazy=bool(one["lazy"]),
-            bound=bool(one["bound"]),
-            extra=dict(one["extra"]),
+        one.role: Queue(
+            one.name,
+            one.type or "classic",
+            durable=bool(one.durable),
+            lazy=one.lazy,
+            bound=one.bound,
+            extra=one.extra,
         )
-        for one in found["queues"]
+        for one in found.queues
     }
     return Topology(
-        str(found["exchange"]),
-        str(found["routing_key"]),
+        found.exchange,
+        found.routing_key,
         queues["work"],
         queues.get("audit"),
         queues.get("dead"),

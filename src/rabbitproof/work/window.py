@@ -15,7 +15,7 @@ import contextlib
 import threading
 import time
 from collections import deque
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from pamqp import commands
@@ -435,11 +435,10 @@ class Receiver:
             found = wiring.look_again(connection, look, self.task.queue)
             queue, tally = self.task.queue, self.messages.tally()
             self.recorder.end(
-                asdict(self.summary()),
+                seconds=self.summary().seconds,
                 counts={queue: int(found.message_count or 0)},
                 consumers={queue: found.consumer_count},
                 returned=self.returned + tally.requeued + tally.returned,
-                interrupted=False,
             )
             connection.close()
         self._count(always=True)

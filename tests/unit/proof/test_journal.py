@@ -195,7 +195,7 @@ def test_samples_events_and_the_end_come_back(tmp_path: Path) -> None:
         journal.event(5, "connected")
         journal.sample(6, {"received": 3})
         journal.event(7, "lost", {"why": "gone"})
-        journal.end({"t_ns": 8, "counts": {"work.queue": 0, "other": None}})
+        journal.end(convert({"t_ns": 8, "counts": {"work.queue": 0, "other": None}}, End))
     record = read(journal.path)
     assert record.header == header("consumer")
     assert [(one.t_ns, one.name, one.details) for one in record.events] == [
@@ -220,7 +220,7 @@ def test_a_file_is_gone_on_with_after_its_torn_end_is_cut_off(tmp_path: Path) ->
         outcomes = again.outcomes(record.outcomes)
         outcomes.attempt(range(1, 11), again=True)
         outcomes.confirm(range(1, 11))
-        again.end({"t_ns": 9, "counts": {}})
+        again.end(convert({"t_ns": 9, "counts": {}}, End))
     after = read(journal.path)
     assert after.outcomes is not None
     assert set(after.outcomes.confirmed) == set(after.outcomes.resent) == set(range(1, 11))
@@ -335,7 +335,7 @@ def test_ctrl_c_while_it_writes_leaves_a_file_that_is_whole_and_counts_nothing_t
         monkeypatch.undo()
         journal.settle()
         receipts.of(SOURCES[0]).add([9], redelivered=False)
-        journal.end({"t_ns": 1})
+        journal.end(convert({"t_ns": 1}, End))
     record = read(journal.path)
     assert plain(record.receipts) == plain(receipts)
     assert (record.ended, record.torn, record.damaged) == (True, None, None)

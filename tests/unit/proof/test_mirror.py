@@ -119,7 +119,7 @@ def test_a_damaged_copy_is_a_fail(tmp_path: Path) -> None:
         got.add(ALL, redelivered=False)
         got.add_corrupt(5)
         at = journal.header.started_ns + 20 * SECOND
-        journal.end({"t_ns": at, "counts": {"trail": 0}, "consumers": {"trail": 0}})
+        journal.end(convert({"t_ns": at, "counts": {"trail": 0}, "consumers": {"trail": 0}}, End))
     agree(tmp_path, "FAIL")
 
 

@@ -280,7 +280,7 @@ def in_two_halves(folder: Path) -> Path:
         for numbers in (range(1, 6), range(6, 11)):
             outcomes.attempt(numbers)
             outcomes.confirm(numbers)
-        journal.end({"t_ns": START + 5 * SECOND, "counts": {}, "consumers": {}})
+        journal.end(convert({"t_ns": START + 5 * SECOND, "counts": {}, "consumers": {}}, End))
     return journal.path
 
 
@@ -356,7 +356,7 @@ def resumed(path: Path, *numbers: Any) -> None:
             outcomes.attempt(some)
             outcomes.confirm(some)
             journal.flush()
-        journal.end({"t_ns": START + 6 * SECOND, "counts": {}, "consumers": {}})
+        journal.end(convert({"t_ns": START + 6 * SECOND, "counts": {}, "consumers": {}}, End))
 
 
 def test_a_consumers_ledger_that_went_apart_was_altered(tmp_path: Path) -> None:
@@ -398,7 +398,7 @@ def test_a_ledger_keeps_which_copies_somebody_sent_again(tmp_path: Path) -> None
         got = journal.receipts().of(Source(RUN, 1))
         got.add(range(1, 11), redelivered=False)
         got.add([3, 7], redelivered=False, again=True)
-        journal.end({"t_ns": START + 20 * SECOND, "counts": {"work.queue": 0}})
+        journal.end(convert({"t_ns": START + 20 * SECOND, "counts": {"work.queue": 0}}, End))
     result = verify([tmp_path])
     queue = result.verdict.queues["work.queue"]
     assert (str(result.verdict.decision), queue.duplicates_resent) == ("PASS", 2)
@@ -435,7 +435,7 @@ def test_a_window_writes_down_what_was_rejected_by_hand(tmp_path: Path) -> None:
         got.reject([4, 5, 6])
         got.add([5], redelivered=True)
         counts = {"work.queue": 0}
-        journal.end({"t_ns": START + 20 * SECOND, "counts": counts, "consumers": counts})
+        journal.end(convert({"t_ns": START + 20 * SECOND, "counts": counts, "consumers": counts}, End))
     found = verify([tmp_path]).verdict
     assert (str(found.decision), found.queues["work.queue"].unhandled) == ("FAIL", {"rejected": 2})
 
@@ -486,7 +486,7 @@ def streamed(folder: Path, *passes: Any, count: int = 10, **options: Any) -> Tri
             journal.receipts().of(Source(RUN, 1)).add(numbers, redelivered=False)
         counts = {"work.queue": count}
         end = {"t_ns": START + 20 * SECOND, "counts": counts, "second": counts}
-        journal.end(end | {"consumers": {"work.queue": 0}})
+        journal.end(convert(end | {"consumers": {"work.queue": 0}}, End))
     return verify([folder])
 
 

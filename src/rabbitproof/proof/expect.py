@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rabbitproof.model import QueueVerdict, Verdict
-    from rabbitproof.trial.plan import Amount, Expectation
+    from rabbitproof.model import Amount, Expectation, QueueVerdict, Verdict
 
 WITNESSED: Final = ("K", "K_audit", "K_dead", "K_purged")
 
