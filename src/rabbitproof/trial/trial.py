@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Final
 from rabbitproof.broker.proxy import Proxy
 from rabbitproof.errors import NodeFailed
 from rabbitproof.model import Note, Step, TrialResult
-from rabbitproof.proof.mutations import Ledgers
 from rabbitproof.proof.verdict import QueueEvidence, judge, lost_ids
 from rabbitproof.text import safe
 from rabbitproof.trial import evidence as facts
@@ -148,16 +147,6 @@ class Trial:
         """Return the ids of all that was lost, by the logical name of the queue."""
         outcomes = self._sending.outcomes
         return {name: lost_ids(outcomes, queue) for name, queue in self.evidence.items()}
-
-    def known(self) -> Ledgers:
-        """Return all that the verdict was made of."""
-        return Ledgers(
-            self._sending.outcomes,
-            self.evidence,
-            self._found.claims,
-            self._missing,
-            [record.name for record in self._faults.records if not record.fired],
-        )
 
     def state(self) -> State:
         """Return how far it is."""
