@@ -7,8 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,17 +19,14 @@ from rabbitproof.errors import UsageError
 from rabbitproof.text import safe
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Sequence
 
-    from rabbitproof.model import Progress, Topology
-    from rabbitproof.proof.mutations import Check
+    from rabbitproof.model import Topology
     from rabbitproof.trial.place import Place
     from rabbitproof.trial.plan import Scenario
     from rabbitproof.trial.selftest import Outcome
 
 app = new_app()
-
-_Value = TypeVar("_Value")
 
 
 @app.command()
@@ -47,9 +43,8 @@ def selftest(
 ) -> Exit:
     """Lose, double and spoil messages on purpose; pass only if each was found, exactly.
 
-    Runs every scenario that loses by design on one private RabbitMQ, and spoils the ledgers of a
-    good run in every way that the verdict knows. With --url, what needs a broker of our own is
-    skipped and says so. A broker that the environment names is not used.
+    Runs every scenario that loses by design on one private RabbitMQ. With --url, what needs a
+    broker of our own is skipped and says so. A broker that the environment names is not used.
     """
     from rabbitproof.trial import selftest as trials
 
@@ -63,15 +58,13 @@ def selftest(
                 outcomes.append(event)
                 if not as_json:
                     _show(event)
-        checks = [] if only else _finish(trials.mutate(where))
     missed = [one for one in outcomes if one.surprises]
-    blind = [one for one in checks if not one.caught]
-    passed = not missed and not blind and any(one.passed for one in outcomes)
+    passed = not missed and any(one.passed for one in outcomes)
     seconds = time.monotonic() - began
     if as_json:
-        print(json.dumps(_as_object(passed, outcomes, checks, seconds)))
+        print(json.dumps(_as_object(passed, outcomes, seconds)))
     else:
-        _sum_up(passed, outcomes, checks, seconds)
+        _sum_up(passed, outcomes, seconds)
     return Exit.DONE if passed else Exit.FAILED
 
 
@@ -118,16 +111,6 @@ def _place(
     return ours, True
 
 
-def _finish(work: Generator[Progress, None, _Value]) -> _Value:
-    """Carry out something and return what came of it."""
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            value: _Value = end.value
-            return value
-
-
 def _show(outcome: Outcome) -> None:
     mark = "skip" if outcome.skipped else "ok" if outcome.passed else "MISS"
     told = outcome.skipped or ", ".join(_told(outcome))
@@ -150,28 +133,19 @@ def _told(outcome: Outcome) -> list[str]:
 def _sum_up(
     passed: bool,  # noqa: FBT001  what it says
     outcomes: Sequence[Outcome],
-    checks: Sequence[Check],
     seconds: float,
 ) -> None:
-    for check in checks:
-        if not check.caught:
-            print(f"[MISS] mutation {check.name}: {safe(check.what)} {safe(check.found, 600)}")
     found = sum(one.passed for one in outcomes)
     skipped = sum(one.skipped is not None for one in outcomes)
     parts = [f"{found} of {len(outcomes) - skipped} scenarios found exactly"]
     if skipped:
         parts.append(f"{skipped} skipped, which proves nothing about them")
-    if checks:
-        applied = [one for one in checks if one.applies]
-        caught = sum(one.caught for one in applied)
-        parts.append(f"{caught} of {len(applied)} spoiled ledgers caught")
     print(f"{'PASS' if passed else 'FAIL'}  {'; '.join(parts)}; {seconds:.0f} s")
 
 
 def _as_object(
     passed: bool,  # noqa: FBT001  what it says
     outcomes: Sequence[Outcome],
-    checks: Sequence[Check],
     seconds: float,
 ) -> dict[str, Any]:
     return {
@@ -192,7 +166,6 @@ def _as_object(
             }
             for one in outcomes
         ],
-        "mutations": [asdict(one) for one in checks],
         "seconds": round(seconds, 1),
     }
 

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from rabbitproof.errors import BrokerRefused, RabbitproofError
 from rabbitproof.identity import new_run
-from rabbitproof.proof.mutations import check
 from rabbitproof.trial import faults
 from rabbitproof.trial import scenario as scenarios
 from rabbitproof.trial.trial import Trial
@@ -24,13 +23,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from rabbitproof.model import Progress, Topology, TrialResult
-    from rabbitproof.proof.mutations import Check
     from rabbitproof.trial.place import Place
     from rabbitproof.trial.plan import Scenario
-
-_GOOD: Final = "offline"
-_GOOD_COUNT: Final = 2_000
-"""The run whose ledgers are spoiled, and how many messages it has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,15 +107,3 @@ def run(
     """Carry out all of them; yield an ``Outcome`` after each."""
     for scenario in unsafe() if chosen is None else chosen:
         yield (yield from carry_out(scenario, where, private=private))
-
-
-def mutate(
-    where: Callable[[Topology, str], AbstractContextManager[Place]],
-) -> Generator[Progress, None, list[Check]]:
-    """Spoil the ledgers of a good run in every way that the verdict knows; return what it said."""
-    scenario = scenarios.adapted(scenarios.find(_GOOD), count=_GOOD_COUNT)
-    run_id = new_run()
-    with where(scenario.wiring(), run_id) as place:
-        trial = Trial(scenario, place, run_id, sender="selftest")
-        yield from trial.run()
-    return list(check(trial.known()))

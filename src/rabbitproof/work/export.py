@@ -18,6 +18,7 @@ from __future__ import annotations
 import base64
 import binascii
 import gzip
+import io
 import json
 import os
 import zlib
@@ -40,9 +41,9 @@ if TYPE_CHECKING:
     from rabbitproof.work.export_lines import Record
 
 HEAD: Final = b'{"rabbitproof":"export","version":1}\n'
-_LONGEST_LINE: Final = 1 << 30
-"""Bytes. A message may have 512 MiB at most (RabbitMQ's highest max_message_size), a third more
-in base64."""
+_LONGEST_LINE: Final = 700 << 20
+"""Bytes. A message may have 512 MiB at most (RabbitMQ's highest max_message_size), 683 in base64,
+as what is so large is written; its properties, one frame, take some hundred kB."""
 _READ_SIZE: Final = 1 << 20
 
 
@@ -156,13 +157,13 @@ def _packed(raw: IO[bytes], name: str) -> Iterator[IO[bytes]]:
 def lines_of(path: Path) -> Iterator[bytes]:
     """Yield a file's lines unpacked. Raise ExportBroken where they end too early."""
     try:
-        with path.open("rb") as raw:
+        with path.open("rb", buffering=0) as raw:
             if path.name.endswith(".gz"):
-                yield from _lines(gzip.GzipFile("", "rb", fileobj=raw))
+                yield from _lines(gzip.GzipFile("", "rb", fileobj=raw), path)
             elif path.name.endswith(".zst"):
-                yield from _lines(zstandard.ZstdDecompressor().stream_reader(raw))
+                yield from _lines(zstandard.ZstdDecompressor().stream_reader(raw), path)
             else:
-                yield from _lines(raw)
+                yield from _lines(raw, path)
     except OSError as error:
         if isinstance(error, gzip.BadGzipFile):
             raise ExportBroken(_cut(path, f"it is no whole gzip file: {error}")) from None
@@ -173,15 +174,17 @@ def lines_of(path: Path) -> Iterator[bytes]:
         raise ExportBroken(_cut(path, safe(str(error)))) from None
 
 
-def _lines(file: Any) -> Iterator[bytes]:
-    rest = b""
-    while piece := file.read(_READ_SIZE):
-        *whole, rest = (rest + piece).split(b"\n") if b"\n" in piece else (rest + piece,)
-        yield from whole
-        if len(rest) > _LONGEST_LINE:
-            raise EOFError("a line without an end")
-    if rest:
-        yield rest
+def _lines(file: Any, path: Path) -> Iterator[bytes]:
+    with io.BufferedReader(file, _READ_SIZE) as lines:
+        # What begins otherwise is no export, however long its first line is.
+        yield lines.readline(len(HEAD)).removesuffix(b"\n")
+        while line := lines.readline(_LONGEST_LINE + 1):
+            if len(line) > _LONGEST_LINE:
+                raise ExportBroken(
+                    f"{safe(str(path))} has a line of more than {_LONGEST_LINE >> 20} MiB, and no "
+                    "message makes one so long: it is no export, or was changed; export again."
+                )
+            yield line.removesuffix(b"\n")
 
 
 def check(path: Path) -> int:

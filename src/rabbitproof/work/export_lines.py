@@ -15,6 +15,7 @@ from __future__ import annotations
 import base64
 import json
 import struct
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from rabbitproof.amqp import content
@@ -41,6 +42,9 @@ _TEMPLATES_KEPT: Final = 64
 """In all, so that messages of which no two are alike can't fill the memory."""
 _HARMLESS: Final = bytes(set(range(0x20, 0x7F)) - set(b'"\\'))
 """What stands in JSON as it is."""
+_LONGEST_TEXT: Final = 64 << 20
+"""Bytes of a body that is written as text. In JSON a control character takes six, so that a larger
+one might be longer than a reader takes; base64 is a third more, whatever it holds."""
 _SEPARATOR: Final = b"\0"
 _SEPARATOR_IN_JSON: Final = b"\\u0000"
 _FRAME: Final = 7
@@ -72,10 +76,14 @@ def record_of(delivery: Delivery) -> Record:
         "routing_key": content.text_or_bytes(delivery.routing_key),
         "properties": properties,
     }
-    try:
-        record["body"] = delivery.body.decode()
-    except UnicodeDecodeError:
+    text = None
+    if len(delivery.body) <= _LONGEST_TEXT:
+        with suppress(UnicodeDecodeError):
+            text = delivery.body.decode()
+    if text is None:
         record["body_base64"] = base64.b64encode(delivery.body).decode()
+    else:
+        record["body"] = text
     if mark is not None:
         record["replayed"] = mark
     return record
@@ -188,8 +196,11 @@ class _Template:
 
 def _escaped(bodies: Sequence[bytes]) -> list[bytes] | None:
     """Return bodies as they stand between quotes in JSON; None unless all are plain texts."""
+    joined = _SEPARATOR.join(bodies)
+    if len(joined) > _LONGEST_TEXT:  # one of them may be
+        return None
     try:
-        texts = _SEPARATOR.join(bodies).decode()
+        texts = joined.decode()
     except UnicodeDecodeError:
         return None
     pieces = dump(texts).encode()[1:-1].split(_SEPARATOR_IN_JSON)

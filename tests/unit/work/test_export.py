@@ -1,5 +1,6 @@
 """An export is the messages, all of them, and says so when it is not."""
 
+import io
 import json
 import struct
 from pathlib import Path
@@ -168,6 +169,63 @@ def test_a_line_that_is_no_message_is_said_to_be_none(tmp_path: Path, line: str)
     with pytest.raises(ExportBroken):
         for record in export.records(path):
             export.checked_copy(record, 0, None, None)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_line_longer_than_any_message_makes_ends_the_reading(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it does not end; and one as long as a message makes at most is read."""
+    monkeypatch.setattr(export, "_LONGEST_LINE", 1 << 20)
+    path = tmp_path / name
+    write(path, [delivery(body=b"x" * (1 << 20))])
+    with pytest.raises(ExportBroken, match="line of more than 1 MiB"):
+        export.check(path)
+    with pytest.raises(ExportBroken, match="line of more than 1 MiB"):
+        list(export.records(path))
+    write(path, [delivery(body=b"x" * ((1 << 20) - 200))], replace=True)
+    assert export.check(path) == 1
+
+
+class Pieces(io.RawIOBase):
+    """A file that counts the bytes which its reader puts before each piece again."""
+
+    def __init__(self, size: int) -> None:
+        self.left = size
+        self.copied = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        size = min(len(buffer), self.left)
+        buffer[:size] = b"x" * size
+        self.left -= size
+        return size
+
+    def read(self, size: int = -1) -> bytes:
+        file = self
+
+        class Piece(bytes):
+            def __radd__(self, before: bytes) -> bytes:
+                file.copied += len(before)
+                return before + bytes(self)
+
+        return Piece(super().read(size) or b"")
+
+
+def test_a_long_line_costs_what_it_is_long(tmp_path: Path) -> None:
+    """Put together once, not again with every piece."""
+    file = Pieces(40 << 20)
+    assert sum(map(len, export._lines(file, tmp_path))) == 40 << 20
+    assert file.copied <= 40 << 20
+
+
+def test_a_first_line_without_an_end_is_no_export(tmp_path: Path) -> None:
+    """Said after its first bytes, however long it is."""
+    file = Pieces(1 << 40)
+    assert len(next(export._lines(file, tmp_path))) == len(export.HEAD)
+    assert file.left > (1 << 40) - (4 << 20)
 
 
 def test_what_belongs_to_one_delivery_is_left_out() -> None:

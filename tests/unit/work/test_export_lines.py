@@ -146,3 +146,14 @@ def test_what_is_remembered_is_bounded() -> None:
         data = on_the_wire([(sort, b"x"), (sort, b"y")])
         assert b"".join(lines.of(received(data, whole=False))) == one_by_one(data)
     assert len(lines._templates) <= export_lines._TEMPLATES_KEPT
+
+
+def test_a_line_is_no_longer_than_base64_makes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a large text would be, of control characters, six times as long as its body."""
+    monkeypatch.setattr(export_lines, "_LONGEST_TEXT", 3_000)
+    bodies = [b"x" * 3_000, b"\x01" * 3_001, "ü".encode() * 1_501, "ü".encode() * 1_500]
+    data = on_the_wire([(known(0, ID.format(1), 1, 1), body) for body in bodies])
+    lines = b"".join(Lines().of(received(data, whole=False)))
+    assert lines == one_by_one(data)
+    assert [b'"body":' in line for line in lines.splitlines()] == [True, False, False, True]
+    assert all(len(line) < 3_001 * 4 / 3 + 1_000 for line in lines.splitlines())
