@@ -22,7 +22,8 @@
     │   └── LocalProtocolError        ... by us: a bug here
     ├── Overdue                     something did not happen before its deadline
     ├── ManagementError             the Management API did not do what it was asked
-    │   └── ManagementUnreachable
+    │   ├── ManagementUnreachable
+    │   └── SourceMissing             ... and what is asked for can't be known without it
     ├── NodeError                   a private node could not be provided
     │   ├── InstallError              no RabbitMQ here, and it could not be fetched
     │   └── NodeFailed                RabbitMQ is here but the node did not start
@@ -134,6 +135,10 @@ class ManagementError(RabbitproofError):
 
 class ManagementUnreachable(ManagementError):
     """The Management API does not answer; enable the plugin rabbitmq_management."""
+
+
+class SourceMissing(ManagementError):
+    """A source of evidence that this needs is not there."""
 
 
 class NodeError(RabbitproofError):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,12 +19,13 @@ from rabbitproof.errors import UsageError
 from rabbitproof.text import safe
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Generator, Sequence
+    from contextlib import AbstractContextManager
 
-    from rabbitproof.model import Topology
+    from rabbitproof.model import Entry, Progress
     from rabbitproof.trial.place import Place
     from rabbitproof.trial.plan import Scenario
-    from rabbitproof.trial.selftest import Outcome
+    from rabbitproof.trial.suite import Carried
 
 app = new_app()
 
@@ -46,18 +47,29 @@ def selftest(
     Runs every scenario that loses by design on one private RabbitMQ. With --url, what needs a
     broker of our own is skipped and says so. A broker that the environment names is not used.
     """
-    from rabbitproof.trial import selftest as trials
+    from rabbitproof.cli import suite
+    from rabbitproof.trial import suite as trials
 
-    chosen = _chosen(only, trials.unsafe())
+    chosen = _chosen(only, trials.scenarios_of(safe=False))
     began = time.monotonic()
     outcomes: list[Outcome] = []
+    venue: Callable[[Scenario, str], AbstractContextManager[Place]]
     with ExitStack() as stack:
-        where, private = _place(stack, url, management_url, rabbitmq)
-        for event in trials.run(where, private=private, chosen=chosen):
-            if isinstance(event, trials.Outcome):
-                outcomes.append(event)
-                if not as_json:
-                    _show(event)
+        if url is None:
+            nodes = suite.private(stack, rabbitmq, _say)
+            if chosen:
+                nodes.ready(chosen[0])
+            venue = nodes.venue
+        elif rabbitmq is not None:
+            raise UsageError("--rabbitmq is about a private broker; leave out --url or --rabbitmq.")
+        else:
+            flags = Flags(url=url, management_url=management_url)
+            venue = suite.elsewhere(connection_from(flags, environment={}))
+        for scenario in chosen:
+            trial = trials.run_scenario(scenario, venue, private=url is None, sender="selftest")
+            outcomes.append(Outcome(_carried(trial).entry))
+            if not as_json:
+                _show(outcomes[-1])
     missed = [one for one in outcomes if one.surprises]
     passed = not missed and any(one.passed for one in outcomes)
     seconds = time.monotonic() - began
@@ -81,40 +93,44 @@ def _chosen(only: Sequence[str] | None, known: list[Scenario]) -> list[Scenario]
     return [found[name] for name in only]
 
 
-def _place(
-    stack: ExitStack, url: str | None, management_url: str | None, rabbitmq: str | None
-) -> tuple[Callable[[Topology, str], AbstractContextManager[Place]], bool]:
-    """Return what gives a place for each scenario, and whether the broker is ours."""
-    from rabbitproof.broker.node import Node
-    from rabbitproof.broker.releases import provide
-    from rabbitproof.trial import place
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one scenario."""
 
-    if url is not None:
-        if rabbitmq is not None:
-            raise UsageError("--rabbitmq is about a private broker; leave out --url or --rabbitmq.")
-        connection = connection_from(Flags(url=url, management_url=management_url), environment={})
-        api = connection.api
+    entry: Entry
 
-        def theirs(topology: Topology, run: str) -> AbstractContextManager[Place]:
-            return place.shared(
-                connection.addresses, api.url, api.address, topology, run, lambda _: None
-            )
+    @property
+    def surprises(self) -> tuple[str, ...]:
+        """What came out differently than expected; none when exactly that was found."""
+        result, broken = self.entry.result, self.entry.broken
+        return result.surprises if result is not None else (broken,) if broken else ()
 
-        return theirs, False
-    installation = provide(rabbitmq, _say)
-    _say(f"starting a private RabbitMQ {installation.version}")
-    node = stack.enter_context(Node.start(installation))
+    @property
+    def found(self) -> tuple[tuple[str, str, int], ...]:
+        """What was to be found: queue, count's name, number."""
+        return () if self.entry.result is None else self.entry.result.planted
 
-    def ours(topology: Topology, run: str) -> AbstractContextManager[Place]:
-        return place.on_node(node, topology, run)
+    @property
+    def passed(self) -> bool:
+        """Whether exactly the expected was found."""
+        return self.entry.result is not None and not self.surprises
 
-    return ours, True
+
+def _carried(trial: Generator[Progress, None, Carried]) -> Carried:
+    """Carry out a scenario without showing how it goes."""
+    while True:
+        try:
+            next(trial)
+        except StopIteration as end:
+            carried: Carried = end.value
+            return carried
 
 
 def _show(outcome: Outcome) -> None:
-    mark = "skip" if outcome.skipped else "ok" if outcome.passed else "MISS"
-    told = outcome.skipped or ", ".join(_told(outcome))
-    print(f"[{mark}]".ljust(7) + f"{outcome.name:<25} {safe(told, 400)}  ({outcome.seconds:.1f} s)")
+    mark = "skip" if outcome.entry.left_out else "ok" if outcome.passed else "MISS"
+    told = outcome.entry.left_out or ", ".join(_told(outcome))
+    took = f"  ({outcome.entry.seconds:.1f} s)"
+    print(f"[{mark}]".ljust(7) + f"{outcome.entry.scenario:<25} {safe(told, 400)}{took}")
     for surprise in outcome.surprises:
         print(f"       {safe(surprise, 600)}")
     sys.stdout.flush()
@@ -136,7 +152,7 @@ def _sum_up(
     seconds: float,
 ) -> None:
     found = sum(one.passed for one in outcomes)
-    skipped = sum(one.skipped is not None for one in outcomes)
+    skipped = sum(one.entry.left_out is not None for one in outcomes)
     parts = [f"{found} of {len(outcomes) - skipped} scenarios found exactly"]
     if skipped:
         parts.append(f"{skipped} skipped, which proves nothing about them")
@@ -152,17 +168,17 @@ def _as_object(
         "passed": passed,
         "scenarios": [
             {
-                "name": one.name,
-                "title": one.title,
+                "name": one.entry.scenario,
+                "title": one.entry.title,
                 "passed": one.passed,
-                "skipped": one.skipped,
-                "verdict": None if one.result is None else str(one.result.verdict.decision),
+                "skipped": one.entry.left_out,
+                "verdict": one.entry.result and str(one.entry.result.verdict.decision),
                 "planted": [
                     {"queue": queue or None, "count": key, "number": number}
                     for queue, key, number in one.found
                 ],
                 "surprises": list(one.surprises),
-                "seconds": one.seconds,
+                "seconds": one.entry.seconds,
             }
             for one in outcomes
         ],

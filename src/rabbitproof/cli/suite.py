@@ -130,7 +130,7 @@ class All:
                 notes: list[str] = []
                 ledgers = None if self.report is None else self.report / scenario.name / "ledgers"
                 carried = follow(
-                    suite.carry_out(
+                    suite.run_scenario(
                         scenario,
                         venue,
                         private=self.theirs is None,
@@ -152,27 +152,12 @@ class All:
         self, stack: ExitStack, chosen: Sequence[Scenario]
     ) -> tuple[Callable[[Scenario, str], AbstractContextManager[Place]], Callable[[], None]]:
         """Return what gives a place for each scenario, and what ends one that is suspect."""
-        from rabbitproof.broker.releases import provide
-        from rabbitproof.trial import place
-
-        theirs = self.theirs
-        if theirs is None:
-            nodes = stack.enter_context(suite.Nodes(provide(self.rabbitmq, say), say))
-            if chosen:
-                nodes.ready(chosen[0])  # what can't be started fails once, not for every scenario
-            return nodes.venue, nodes.discard
-
-        def shared(scenario: Scenario, run: str) -> AbstractContextManager[Place]:
-            return place.shared(
-                theirs.addresses,
-                theirs.api.url,
-                theirs.api.address,
-                scenario.wiring(),
-                run,
-                lambda _: None,
-            )
-
-        return shared, lambda: None
+        if self.theirs is not None:
+            return elsewhere(self.theirs), lambda: None
+        nodes = private(stack, self.rabbitmq, say)
+        if chosen:
+            nodes.ready(chosen[0])  # what can't be started fails once, not for every scenario
+        return nodes.venue, nodes.discard
 
     def _command(self, scenario: Scenario) -> str:
         """Return what to type to repeat this one alone."""
@@ -217,6 +202,26 @@ class All:
         return found
 
 
+def private(stack: ExitStack, rabbitmq: str | None, note: Callable[[str], None]) -> suite.Nodes:
+    """Return what gives each scenario a corner of a private broker."""
+    from rabbitproof.broker.releases import provide
+
+    return stack.enter_context(suite.Nodes(provide(rabbitmq, note), note))
+
+
+def elsewhere(connection: Connection) -> Callable[[Scenario, str], AbstractContextManager[Place]]:
+    """Return what gives each scenario a corner of somebody's broker."""
+    from rabbitproof.trial import place
+
+    def shared(scenario: Scenario, run: str) -> AbstractContextManager[Place]:
+        api = connection.api
+        return place.shared(
+            connection.addresses, api.url, api.address, scenario.wiring(), run, lambda _: None
+        )
+
+    return shared
+
+
 def wanted(
     seed: int | None,
     work_type: Any,
@@ -224,7 +229,7 @@ def wanted(
 ) -> list[Scenario | Entry]:
     """Return the safe scenarios as they were asked for; an entry where that makes no sense."""
     out: list[Scenario | Entry] = []
-    for found in suite.safe():
+    for found in suite.scenarios_of(safe=True):
         try:
             adapted = scenarios.adapted(found, work_type=work_type, audit_type=audit_type)
         except UsageError as error:

@@ -57,7 +57,9 @@ def gather(folders: Sequence[Path]) -> Folder:
         except LedgerEmpty:
             nameless.append(path.name)
             continue
-        notes += _add(record, found.setdefault((record.first or record.header).to_json(), []), apart)
+        notes += _add(
+            record, found.setdefault((record.first or record.header).to_json(), []), apart
+        )
     return Folder(
         records=tuple(one for alike in found.values() for one in alike),
         nameless=tuple(nameless),

@@ -17,7 +17,6 @@ from __future__ import annotations
 import sys
 from typing import Any, Final
 
-
 from rabbitproof.proof.codec import Count, Value
 
 SHORTEST_NS: Final = 1_000

@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final, Protocol
 
-from rabbitproof.errors import RabbitproofError, UsageError
+from rabbitproof.errors import RabbitproofError, SourceMissing, UsageError
 from rabbitproof.model import FaultRecord
 from rabbitproof.trial.breaking import broker, clients, cluster, network, queues
 from rabbitproof.trial.kinds import CATALOGUE
@@ -86,6 +86,28 @@ def refusal(scenario: Scenario, *, owner: bool = False) -> str | None:
                 "--i-own-this-broker if you may"
             )
     return None
+
+
+def check_sources(scenario: Scenario, place: Place) -> None:
+    """Raise SourceMissing for a scenario that needs the Management API where it does not answer.
+
+    Without it nobody would know why a queue dropped a message, and an operator could do nothing.
+    """
+    what = ""
+    if scenario.topology.dead_letters:
+        what = "the reasons for which messages were dropped"
+    elif scenario.has(needs="owner"):
+        what = "what an operator does"
+    if not what:
+        return
+    try:
+        with place.open_api() as api:
+            api.overview()
+    except RabbitproofError as error:
+        raise SourceMissing(
+            f"{scenario.name} needs the Management API, for {what} ({str(error).rstrip('.')}); "
+            "name its address with --management-url."
+        ) from None
 
 
 def check(scenario: Scenario, *, private: bool, owner: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""All safe scenarios, one after the other: what each promises has to hold.
+"""Several scenarios, one after the other: all safe ones, or all that lose by design.
 
 One private node for those that need one, each scenario in a vhost of its own; a node on which
 something went wrong is replaced. What can't be done where it was asked for is left out and says so:
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, NoReturn, Self
 
 from rabbitproof.broker.cluster import Cluster
 from rabbitproof.broker.node import Node
-from rabbitproof.errors import RabbitproofError
+from rabbitproof.errors import BrokerRefused, RabbitproofError, SourceMissing
 from rabbitproof.identity import new_run
 from rabbitproof.model import Decision, Entry
 from rabbitproof.trial import faults, place
@@ -54,11 +54,11 @@ class Carried:
     trial: Trial | None = None
 
 
-def safe() -> list[Scenario]:
-    """Return the scenarios that promise to lose nothing."""
+def scenarios_of(*, safe: bool) -> list[Scenario]:
+    """Return the scenarios that promise to lose nothing, or those that lose by design."""
     found = [scenarios.find(name) for name in scenarios.names()]
     # Those of one size after the other, so that few brokers have to be started.
-    return sorted((one for one in found if one.safe), key=lambda one: one.cluster.nodes)
+    return sorted((one for one in found if one.safe is safe), key=lambda one: one.cluster.nodes)
 
 
 class Nodes:
@@ -123,7 +123,7 @@ def deadline_s(scenario: Scenario) -> float:
     return _TRIAL_S + sending + 2 * outages
 
 
-def carry_out(
+def run_scenario(
     scenario: Scenario,
     venue: Callable[[Scenario, str], AbstractContextManager[Place]],
     *,
@@ -157,6 +157,12 @@ def carry_out(
                 keep=None if ledgers is None else ledgers / run,
             )
             yield from trial.run()
+    except SourceMissing as error:
+        return Carried(entry(left_out=str(error)))
+    except BrokerRefused as error:
+        if private:
+            return Carried(entry(broken=f"It could not be carried out: {error}"), trial)
+        return Carried(entry(left_out=f"This broker does not allow it: {error}"), trial)
     except RabbitproofError as error:
         return Carried(entry(broken=f"It could not be carried out: {error}"), trial)
     except TimeUp:

@@ -28,6 +28,7 @@ from rabbitproof.text import safe
 from rabbitproof.trial import planted
 from rabbitproof.trial.collecting import Collecting
 from rabbitproof.trial.crew import Crew
+from rabbitproof.trial.faults import check_sources
 from rabbitproof.trial.gaps import Gaps
 from rabbitproof.trial.place import scratch
 from rabbitproof.trial.plan import WORK
@@ -108,7 +109,8 @@ class Trial:
     _collecting: Collecting = field(init=False)
 
     def run(self) -> Generator[Progress, None, None]:
-        """Carry it out and judge it."""
+        """Carry it out and judge it. Raise SourceMissing where it would prove nothing."""
+        check_sources(self.scenario, self.place)
         with ExitStack() as stack:
             if self.scenario.has(needs="proxy"):
                 addresses = [(address.host, address.port) for address in self.place.addresses]

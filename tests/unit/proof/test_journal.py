@@ -6,7 +6,7 @@ import errno
 import os
 import time
 import tracemalloc
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -15,13 +15,14 @@ import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import convert, structs
 from pyroaring import BitMap
 
 from rabbitproof.errors import LedgerEmpty, LedgerFailed, UsageError
 from rabbitproof.identity import Source
 from rabbitproof.proof import frames
 from rabbitproof.proof.copies import Copies
-from rabbitproof.proof.entries import Header, Kind
+from rabbitproof.proof.entries import End, Header, Kind
 from rabbitproof.proof.frames import LINE, START, crc_of, frame
 from rabbitproof.proof.journal import Journal, read, read_all
 from rabbitproof.proof.ledger import Outcomes, QueueReceipts, Receipts
@@ -44,7 +45,7 @@ def header(kind: str = "producer", **values: Any) -> Header:
         "started_ns": 10**18,
         "queue": "" if kind == "producer" else "work.queue",
     }
-    return Header(**base | values)
+    return convert(base | values, Header)
 
 
 def plain(ledger: Any) -> Any:
@@ -202,8 +203,9 @@ def test_samples_events_and_the_end_come_back(tmp_path: Path) -> None:
         (5, "connected", {}),
         (7, "lost", {"why": "gone"}),
     ]
-    assert [tuple(one) for one in record.samples] == [(6, {"received": 3})]
-    assert record.counts == {"work.queue": 0, "other": None}
+    assert [(one.t_ns, one.values) for one in record.samples] == [(6, {"received": 3})]
+    assert record.end is not None
+    assert record.end.counts == {"work.queue": 0, "other": None}
     assert (record.ended, record.torn, record.damaged) == (True, None, None)
 
 
@@ -215,7 +217,7 @@ def test_a_file_is_gone_on_with_after_its_torn_end_is_cut_off(tmp_path: Path) ->
     record = read(journal.path)
     assert record.torn is not None
     assert "middle of a frame" in record.torn
-    with Journal.resume(record, replace(header(), pid=4712)) as again:
+    with Journal.resume(record, structs.replace(header(), pid=4712)) as again:
         assert record.outcomes is not None
         outcomes = again.outcomes(record.outcomes)
         outcomes.attempt(range(1, 11), again=True)

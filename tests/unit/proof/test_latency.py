@@ -115,7 +115,7 @@ def test_every_percentile_is_the_definitions(values: list[tuple[int, int]]) -> N
 def test_two_united_are_one(left: list[tuple[int, int]], right: list[tuple[int, int]]) -> None:
     """As if one participant had recorded all of it."""
     one, other = counted(*left, (-1, 2)), counted(*right, (-1, 3))
-    one.unite(other)
+    one.add(other.dump())
     assert one.summary() == counted(*left, *right, (-1, 5)).summary()
     assert other.summary() == counted(*right, (-1, 3)).summary()
 
@@ -205,6 +205,6 @@ def test_two_runs_united_keep_their_warm_ups_apart() -> None:
     for run, slow in ((one, 8), (other, 9)):
         run.record(slow * MS, 3, after_ns=0, done=0)
         run.record(MS, 4, after_ns=WARM_UP_NS, done=3)
-    one.unite(other)
+    one.add(other.dump())
     found = one.summary()
     assert (found["count"], found["warm_up_left_out"], found["max"]) == (8, 6, 1.0)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec import convert
 
 from files import OTHER, RUN, SECOND, consumed, header, produced
 from rabbitproof.errors import UsageError
 from rabbitproof.identity import Source, message_id
+from rabbitproof.proof.entries import End
 from rabbitproof.proof.journal import Journal
 from rabbitproof.proof.mirror import NAMED, check
 from rabbitproof.proof.verify import verify

@@ -223,7 +223,6 @@ def test_what_was_redelivered_or_sent_again_may_come_late() -> None:
     [
         ({"consumers": 2}, "several consumers shared the queue"),
         ({"consumers": 0}, "it is not known how many consumers shared the queue"),
-        ({"unordered": "its messages have priorities"}, "its messages have priorities"),
     ],
 )
 def test_where_no_order_is_promised_the_reason_stands_instead(

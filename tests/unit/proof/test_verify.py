@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec import convert, structs
 
-from files import OTHER, RUN, SECOND, START, consumed, header, produced
+from files import OTHER, RUN, SECOND, START, consumed, empty, header, produced, told, took_part
 from rabbitproof.errors import LedgerFailed, UsageError
 from rabbitproof.identity import Source
+from rabbitproof.model import Claims, Expectation, FaultRecord
 from rabbitproof.proof import frames
-from rabbitproof.proof import manifest as manifests
+from rabbitproof.proof.entries import End
+from rabbitproof.proof.history import Began, Broke, Dropped, Measured
 from rabbitproof.proof.journal import Journal
-from rabbitproof.proof.manifest import Manifest, Participant
-from rabbitproof.proof.record import mark, read
+from rabbitproof.proof.record import read
 from rabbitproof.proof.verify import verify
 from rabbitproof.view import verdict as words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from rabbitproof.model import TrialResult
@@ -350,7 +350,7 @@ def test_ledgers_that_began_as_one_and_went_apart_both_count(tmp_path: Path) -> 
 def resumed(path: Path, *numbers: Any) -> None:
     """Let another process go on with a ledger."""
     known = read(path)
-    with Journal.resume(known, replace(known.header, host="elsewhere")) as journal:
+    with Journal.resume(known, structs.replace(known.header, host="elsewhere")) as journal:
         outcomes = journal.outcomes(known.outcomes)
         for some in numbers:
             outcomes.attempt(some)
@@ -435,7 +435,9 @@ def test_a_window_writes_down_what_was_rejected_by_hand(tmp_path: Path) -> None:
         got.reject([4, 5, 6])
         got.add([5], redelivered=True)
         counts = {"work.queue": 0}
-        journal.end(convert({"t_ns": START + 20 * SECOND, "counts": counts, "consumers": counts}, End))
+        journal.end(
+            convert({"t_ns": START + 20 * SECOND, "counts": counts, "consumers": counts}, End)
+        )
     found = verify([tmp_path]).verdict
     assert (str(found.decision), found.queues["work.queue"].unhandled) == ("FAIL", {"rejected": 2})
 
@@ -466,8 +468,8 @@ def test_unless_what_they_dropped_is_known(tmp_path: Path) -> None:
     queues = [{"name": "work.queue", "role": "work", "effective": effective}]
     produced(tmp_path, topology={"vhost": "/", "queues": queues})
     consumed(tmp_path, numbers=range(1, 8))
-    queue = manifest().queues["logical"] | {"dropped": {"expired": 2}}
-    manifests.write(tmp_path, manifest(queues={"logical": queue}))
+    gone = Dropped(queue="work.queue", reason="expired", copies=2)
+    told(tmp_path, *took_part(tmp_path), gone, empty())
     assert verify([tmp_path]).verdict.queues["logical"].lost == 1
 
 
@@ -548,199 +550,9 @@ def test_a_consumer_of_another_broker_or_vhost_takes_no_part(tmp_path: Path) -> 
     assert decided(tmp_path)[0] == "PASS"
 
 
-# --- with a manifest --------------------------------------------------------------------------
-
-
-def manifest(**values: Any) -> Manifest:
-    queue = {"name": "work.queue", "kind": "classic", "judged": True, "left": 0, "drained": True,
-             "dropped": {}}  # fmt: skip
-    base: dict[str, Any] = {
-        "run": RUN,
-        "scenario": "offline",
-        "participants": (
-            Participant("producer", "p", "producer-p.ledger"),
-            Participant("consumer", "c", "consumer-c.ledger"),
-        ),
-        "queues": {"logical": queue},
-    }
-    return Manifest(**base | values)
-
-
-def test_a_manifest_names_the_queues_and_says_what_was_seen_of_them(tmp_path: Path) -> None:
-    produced(tmp_path)
-    consumed(tmp_path, numbers=range(1, 10))
-    told = {"publish_per_s": 77, "title": "T", "safe": 3, "longest_gap_s": 4.5}
-    manifests.write(tmp_path, manifest(result=told))
-    result = verify([tmp_path])
-    assert (str(result.verdict.decision), result.scenario) == ("FAIL", "offline")
-    assert result.verdict.queues["logical"].lost == 1
-    assert "kept no ledger" not in reasons(result)
-    assert (result.publish_per_s, result.title, result.safe) == (77, "T", True)
-    assert (result.longest_gap_s, result.without_service_s) == (4.5, None)
-
-
-def test_a_consumers_ledger_without_the_end_that_it_had_is_cut(tmp_path: Path) -> None:
-    """The manifest of its run says that none was killed."""
-    produced(tmp_path)
-    consumed(tmp_path, end=None)
-    queue = manifest().queues["logical"] | {"unended": 0}
-    manifests.write(tmp_path, manifest(queues={"logical": queue}))
-    result = verify([tmp_path])
-    assert str(result.verdict.decision) == "UNKNOWN"
-    assert "The ledger of c (consumer-c.ledger) is cut off: it has no end" in reasons(result)
-    manifests.write(tmp_path, manifest(queues={"logical": queue | {"unended": 1}}))
-    assert str(verify([tmp_path]).verdict.decision) == "PASS"
-
-
-def marked(folder: Path) -> None:
-    """Write a manifest that says of each file how long it was at the end."""
-    everybody = tuple(
-        Participant(kind, kind[0], f"{kind}-{kind[0]}.ledger", *mark(path))
-        for kind in ("producer", "consumer")
-        for path in folder.glob(f"{kind}-*")
-    )
-    manifests.write(folder, manifest(participants=everybody))
-
-
-@pytest.mark.parametrize(("seen", "decision"), [(11, "PASS"), (10, "FAIL")])
-def test_a_ledger_without_an_end_is_whole_if_somebody_says_so(
-    tmp_path: Path, seen: int, decision: str
-) -> None:
-    """Both died, and whoever saw them end wrote down how long their files were."""
-    produced(tmp_path, end=None)
-    consumed(tmp_path, numbers=range(1, seen), end=None)
-    marked(tmp_path)
-    assert str(verify([tmp_path]).verdict.decision) == decision
-
-
-@pytest.mark.parametrize("kind", ["producer", "consumer"])
-def test_and_cut_off_if_it_is_shorter(tmp_path: Path, kind: str) -> None:
-    produced(tmp_path)
-    consumed(tmp_path)
-    marked(tmp_path)
-    cut(tmp_path / f"{kind}-{kind[0]}.ledger", 3)
-    result = verify([tmp_path])
-    assert str(result.verdict.decision) == "UNKNOWN"
-    assert f"({kind}-{kind[0]}.ledger) is cut off: it has" in reasons(result)
-    assert "known by number only" not in reasons(result)
-
-
-def test_and_another_file_of_that_name_is_not_taken_for_it(tmp_path: Path) -> None:
-    produced(tmp_path)
-    path = consumed(tmp_path)
-    marked(tmp_path)
-    path.unlink()
-    consumed(tmp_path, numbers=range(11, 21))
-    assert "is not the one that the manifest" in reasons(verify([tmp_path]))
-
-
-def test_a_participant_whose_ledger_is_not_there_makes_it_unknown(tmp_path: Path) -> None:
-    produced(tmp_path)
-    manifests.write(tmp_path, manifest())
-    result = verify([tmp_path])
-    assert str(result.verdict.decision) == "UNKNOWN"
-    assert "the consumer c" in reasons(result)
-
-
-def test_claims_and_faults_of_a_manifest_count(tmp_path: Path) -> None:
-    produced(tmp_path)
-    consumed(tmp_path)
-    fault = {"name": "broker-kill", "at_s": 1.5, "fired": False, "evidence": "Nothing died."}
-    manifests.write(tmp_path, manifest(faults=(fault,)))
-    result = verify([tmp_path])
-    assert str(result.verdict.decision) == "UNKNOWN"
-    assert "broker-kill" in reasons(result)
-    claim = {"text": "It was so.", "held": False, "found": "It was otherwise."}
-    manifests.write(tmp_path, manifest(claims=(claim,)))
-    result = verify([tmp_path])
-    assert str(result.verdict.decision) == "FAIL"
-    assert result.claims == (("It was otherwise.", False),)
-
-
-def test_dropped_messages_of_a_manifest_are_in_the_books(tmp_path: Path) -> None:
-    produced(tmp_path)
-    consumed(tmp_path, numbers=range(1, 9))
-    queue = manifest().queues["logical"] | {"dropped": {"expired": 2}}
-    manifests.write(tmp_path, manifest(queues={"logical": queue}, permits=("expired",)))
-    result = verify([tmp_path])
-    assert result.verdict.queues["logical"].lost == 0
-    assert result.verdict.queues["logical"].dropped == {"expired": 2}
-
-
-def test_a_queue_that_nobody_read_is_judged_with_a_manifest_too(tmp_path: Path) -> None:
-    produced(tmp_path)
-    consumed(tmp_path)
-    spare = {"name": "spare", "kind": "classic", "judged": False, "left": 7, "drained": False}
-    queues = manifest().queues | {"spare": spare}
-    manifests.write(tmp_path, manifest(queues=queues))
-    result = verify([tmp_path])
-    assert str(result.verdict.decision) == "FAIL"
-    assert result.verdict.queues["spare"].lost == 3
-
-
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("", "is no manifest"),
-        ("[]", "is no manifest"),
-        ('{"format": 1}', "is no manifest"),
-        ("[" * 100_000, "is no manifest"),
-        (json.dumps({"format": 1, "run": "../..", "queues": {}}), "is no manifest"),
-        ('{"format": 9}', "has version 9 of the format"),
-    ],
-)
-def test_a_file_that_is_no_manifest_is_told_in_a_sentence(
-    tmp_path: Path, text: str, says: str
-) -> None:
-    produced(tmp_path)
-    (tmp_path / "manifest.json").write_text(text)
-    with pytest.raises(LedgerFailed, match=says):
-        verify([tmp_path])
-
-
 # --- files that somebody made up --------------------------------------------------------------
 
 ESC = "\x1b]0;pwned\x1b\\\x1b[2J"
-
-
-def made_up(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Change a good manifest."""
-    manifests.write(folder, manifest())
-    path = folder / "manifest.json"
-    found = json.loads(path.read_text())
-    change(found)
-    path.write_text(json.dumps(found))
-
-
-def queue_of(found: dict[str, Any]) -> dict[str, Any]:
-    queue: dict[str, Any] = found["queues"]["logical"]
-    return queue
-
-
-SHAPES: dict[str, Callable[[dict[str, Any]], object]] = {
-    "consumers is a text": lambda found: queue_of(found).update(consumers="2"),
-    "passes is a text": lambda found: queue_of(found).update(passes="x", kind="stream"),
-    "second is a list": lambda found: queue_of(found).update(second=[]),
-    "left is below 0": lambda found: queue_of(found).update(left=-1),
-    "unordered is a number": lambda found: queue_of(found).update(unordered=5),
-    "queues are a list": lambda found: found.update(queues=[]),
-    "participants are a number": lambda found: found.update(participants=5),
-    "permits are a number": lambda found: found.update(permits=5),
-    "no such numbers": lambda found: queue_of(found).update(
-        dropped={"expired": 1}, dropped_names={"expired": {"1": [[0, 2**70]]}}
-    ),
-    "a fault after the end of the world": lambda found: found.update(
-        faults=[{"name": "x", "fired": True, "at_s": 10**400}]
-    ),
-}
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_a_manifest_of_another_shape_is_a_sentence(tmp_path: Path, shape: str) -> None:
-    produced(tmp_path)
-    made_up(tmp_path, SHAPES[shape])
-    with pytest.raises(LedgerFailed, match=r"manifest\.json is no manifest"):
-        verify([tmp_path])
 
 
 @pytest.mark.parametrize(
@@ -776,26 +588,6 @@ def test_an_end_of_another_shape_is_damage(tmp_path: Path, end: dict[str, Any]) 
     assert "consumer-c.ledger is damaged at byte" in reasons(result)
 
 
-@pytest.mark.parametrize(
-    "told",
-    [
-        {"latency": {"confirm": {"count": 1}}},
-        {"latency": {"end_to_end": 5}},
-        {"environment": {"rabbitmq": ["x"]}},
-        {"publish_per_s": 10**400, "longest_gap_s": 1e300},
-    ],
-)
-def test_figures_of_another_shape_are_left_out_or_shown(
-    tmp_path: Path, told: dict[str, Any]
-) -> None:
-    produced(tmp_path)
-    consumed(tmp_path)
-    made_up(tmp_path, lambda found: found.update(result=told))
-    result = verify([tmp_path])
-    assert words.details(result)
-    assert json.dumps(words.as_object(result))
-
-
 def test_nothing_of_a_folder_reaches_a_terminal_as_it_is(tmp_path: Path) -> None:
     """Texts of a manifest and of the ledgers, wherever one may stand."""
     queues = [{"name": f"q{ESC}", "role": "work", "effective": {"type": "classic"}}]
@@ -805,19 +597,26 @@ def test_nothing_of_a_folder_reaches_a_terminal_as_it_is(tmp_path: Path) -> None
     consumed(tmp_path, **values | {"queue": f"q{ESC}"}, end=None)
     in_terminal(verify([tmp_path]))
 
-    def change(found: dict[str, Any]) -> None:
-        queue = queue_of(found) | {"unordered": ESC, "dropped": {ESC: 2}, "name": f"q{ESC}"}
-        found["queues"] = {ESC: queue}
-        found["participants"] = [{"kind": ESC, "name": ESC, "file": ESC}]
-        found["claims"] = [{"text": ESC, "held": False, "found": ESC}]
-        found["faults"] = [{"name": ESC, "fired": False, "evidence": ESC}]
-        found["permits"] = [ESC]
-        figures = {"count": 1, "warm_up_left_out": 0, "negative": 0, "clocks": ESC}
-        figures |= dict.fromkeys(("p50", "p90", "p99", "p99_9", "max"), 1.0)
-        told = {"environment": dict.fromkeys(("rabbitmq", "erlang", "python"), ESC)}
-        found["result"] = told | {"latency": {"confirm": figures}, "title": ESC, "started": ESC}
-
-    made_up(tmp_path, change)
+    marks = [Began(name=ESC, kind="consumer"), Dropped(queue=f"q{ESC}", reason=ESC, copies=2)]
+    broke = FaultRecord(ESC, 1.0, fired=False, evidence=ESC)
+    told(
+        tmp_path,
+        *marks,
+        Broke(record=broke),
+        Measured(values={ESC: ESC}),
+        scenario=ESC,
+        title=ESC,
+        teaches=ESC,
+        command=ESC,
+        started=ESC,
+        where=ESC,
+        versions=dict.fromkeys(("rabbitmq", "erlang", "python"), ESC),
+        names={f"q{ESC}": ESC},
+        claims=Claims(ready_before=True, audit_equals_work=True, permits=(ESC,)),
+        faults=(ESC,),
+        workload={ESC: ESC},
+        expects=Expectation("PASS", ESC, work={"lost": ESC}),
+    )
     in_terminal(verify([tmp_path]))
 
 

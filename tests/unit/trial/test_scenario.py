@@ -10,10 +10,10 @@ import pytest
 
 from rabbitproof.errors import UsageError
 from rabbitproof.identity import MAX_NUMBER
+from rabbitproof.model import Claims
 from rabbitproof.trial import scenario
 from rabbitproof.trial.kinds import CATALOGUE
 from rabbitproof.trial.plan import (
-    ClaimPlan,
     ClusterPlan,
     FaultPlan,
     Planted,
@@ -99,7 +99,7 @@ def test_a_scenario_is_what_its_file_says() -> None:
         FaultPlan("broker-kill", at_share=0.5),
         FaultPlan("consumer-kill", at_s=2.0, times=3),
     )
-    assert found.claims == ClaimPlan(permits=("expired",))
+    assert found.claims == Claims(permits=("expired",))
     assert found.expect is not None
     assert found.expect.work == {"lost": "K", "dropped.expired": 2}
     assert found.expect.totals == {"nacked": 3}
@@ -242,7 +242,7 @@ def test_every_key_is_documented() -> None:
         "faults": FaultPlan,
         "random": RandomPlan,
         "planted": Planted,
-        "claims": ClaimPlan,
+        "claims": Claims,
         "cluster": ClusterPlan,
     }
     for table, kind in tables.items():

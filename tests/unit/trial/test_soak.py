@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 from unittest.mock import MagicMock
 
 import pytest
 
+from files import RUN, produced
 from rabbitproof.model import Note, Step
+from rabbitproof.proof.history import Plan
 from rabbitproof.trial import scenario, soak
 from rabbitproof.trial import trial as trials
 from rabbitproof.trial.kinds import CATALOGUE
@@ -61,13 +64,14 @@ def test_a_folder_inside_another_counts_once(tmp_path: Path) -> None:
     assert soak._size({inner}) == 100
 
 
-def test_why_a_soak_ended_early_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_why_a_soak_ended_early_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What happens while messages are sent is not shown, but for this."""
     sending = MagicMock(outcomes=[], done=5)
     sending.salvage = lambda: setattr(sending, "outcomes", [1])
 
-    def hire(trial: trials.Trial, _: object) -> None:
-        trial._sending, trial._receiving, trial._found = sending, MagicMock(done=3), MagicMock()
+    def hire(trial: trials.Trial, *_: object) -> None:
+        trial._sending, trial._receiving = sending, MagicMock(done=3)
+        trial._gaps, trial._faults = MagicMock(told=dict), MagicMock(records=[])
         trial._receiving.crew = None
 
     def carry_out(_: trials.Trial) -> Iterator[Step]:
@@ -76,9 +80,13 @@ def test_why_a_soak_ended_early_is_said(monkeypatch: pytest.MonkeyPatch) -> None
 
     for name, what in {"_hire": hire, "_carry_out": carry_out}.items():
         monkeypatch.setattr(trials.Trial, name, what)
-    monkeypatch.setattr(trials.Trial, "_judge", lambda _: None)
-    monkeypatch.setattr(trials.Trial, "_result", lambda *_: None)
-    trial = trials.Trial(soak.plan(1, 1, private=True), MagicMock(nodes=()), "run")
+    plan = Plan(run=RUN, scenario="soak")
+    monkeypatch.setattr(trials.Trial, "_plan", lambda *_, **__: plan)
+    monkeypatch.setattr(trials.wiring, "lazy_works", lambda _: True)
+    monkeypatch.setattr(trials.Proxy, "start", lambda _: nullcontext(MagicMock()))
+    place = MagicMock(nodes=(), addresses=())
+    trial = trials.Trial(soak.plan(1, 1, private=True), place, RUN, keep=tmp_path)
+    produced(tmp_path)
     events = [*soak.Soak(trial).run()]
     assert Note("It did not come back.") in events
     assert Step("now something is broken") not in events

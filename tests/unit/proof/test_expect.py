@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from rabbitproof.model import Decision, QueueVerdict, Verdict
-from rabbitproof.trial import expect
-from rabbitproof.trial.plan import Expectation
+from rabbitproof.model import Decision, Expectation, QueueVerdict, Verdict
+from rabbitproof.proof import expect
 
 WORK = QueueVerdict(
     name="work.queue",
