@@ -20,7 +20,7 @@ from rabbitproof.model import Queue, Topology
 from rabbitproof.work import consume, produce
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
 
     from rabbitproof.broker.install import Installation
@@ -162,3 +162,12 @@ def nothing_is_left(cache: Path, seconds: float = 20.0) -> None:
     while left := leftovers(cache):
         assert time.monotonic() < deadline, f"left after {seconds} s: {left}"
         time.sleep(0.02)  # between two looks, with the deadline above
+
+
+def finish(work: Generator[Any, None, Any]) -> Any:
+    """Carry out something that tells how it goes; return what came of it."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            return end.value

@@ -30,13 +30,16 @@ class Queue:
     """Ask for x-queue-mode=lazy, where the broker's release still knows it."""
     bound: bool = True
     """False: nothing binds it to the exchange, by design or to show what comes of it."""
+    explicit: bool = False
+    """Name its type also where it is a classic one: a queue that is declared without a type has the
+    default of its vhost, which may be another."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments, such as x-message-ttl."""
 
     def arguments(self, *, lazy_works: bool) -> dict[str, Any]:
         """Return the arguments to declare it with."""
         out: dict[str, Any] = {}
-        if self.kind != "classic":
+        if self.kind != "classic" or self.explicit:
             out["x-queue-type"] = self.kind
         if self.lazy and lazy_works:
             out["x-queue-mode"] = "lazy"
@@ -58,6 +61,15 @@ class Topology:
     def queues(self) -> tuple[Queue, ...]:
         """All its queues, the work queue first."""
         return (self.work,) if self.audit is None else (self.work, self.audit)
+
+    @property
+    def all(self) -> tuple[Queue, ...]:
+        """The same, and the queue of dead letters behind them."""
+        return self.queues if self.dead is None else (*self.queues, self.dead)
+
+    def role(self, queue: Queue) -> str:
+        """Return what a queue of it is for: ``work``, ``audit`` or ``dead``."""
+        return "work" if queue is self.work else "audit" if queue is self.audit else "dead"
 
 
 # --- progress: what work and trial yield, and cli and view show -------------------------------

@@ -15,9 +15,10 @@ import pytest
 from rabbitproof.identity import new_run
 from rabbitproof.model import Decision
 from rabbitproof.trial import scenario, suite
+from support import finish
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Iterator
 
 pytestmark = pytest.mark.slow
 
@@ -57,19 +58,11 @@ def cluster(installation: Any) -> Iterator[suite.Nodes]:
         yield nodes
 
 
-def finish(work: Generator[Any, None, Any]) -> Any:
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            return end.value
-
-
 def carried_out(brokers: suite.Nodes, name: str, **changes: Any) -> Any:
     """Return the result of a scenario that has to fire all its faults and lose nothing."""
     found = scenario.find(name)
     chosen = replace(found, workload=replace(found.workload, **changes))
-    entry = finish(suite.carry_out(chosen, brokers.venue, private=True)).entry
+    entry = finish(suite.run_scenario(chosen, brokers.venue, private=True)).entry
     assert entry.result is not None, entry
     faults = entry.result.faults
     assert [one for one in faults if not one.fired] == []
@@ -123,7 +116,7 @@ def test_a_broker_that_does_not_come_back_is_unknown(installation: Any) -> None:
                 thread.start()
                 yield place
 
-        carried = finish(suite.carry_out(chosen, venue, private=True))
+        carried = finish(suite.run_scenario(chosen, venue, private=True))
         assert thread is not None
         thread.join()
     entry = carried.entry

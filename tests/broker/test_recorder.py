@@ -49,13 +49,17 @@ def test_a_producers_ledger_says_what_it_published_to_and_how_deep_that_was(
     assert (header.kind, header.run, header.name) == ("producer", task.source.run, "me")
     assert header.versions["rabbitmq"]
     assert header.options["count"] == 1300
-    work, audit = header.topology["queues"]
-    assert (work["role"], audit["role"]) == ("work", "audit")
-    assert work["effective"]["policy"] == "short"
-    assert work["effective"]["policy_definition"] == {"max-length": 5000}
-    assert audit["effective"]["policy"] in {None, ""}  # not told yet, or none
-    assert record.counts == {"work.queue": 1300, "audit.queue": 1300}
-    assert record.end["consumers"] == {"work.queue": 0, "audit.queue": 0}
+    work, audit = header.topology.queues
+    assert (work.role, audit.role) == ("work", "audit")
+    assert work.effective is not None
+    assert work.effective.policy == "short"
+    assert work.effective.policy_definition == {"max-length": 5000}
+    assert audit.effective is not None
+    assert audit.effective.policy in {None, ""}  # not told yet, or none
+    assert (work.messages, audit.messages) == (0, 0)
+    assert record.end is not None
+    assert record.end.counts == {"work.queue": 1300, "audit.queue": 1300}
+    assert record.end.consumers == {"work.queue": 0, "audit.queue": 0}
     depths = [one.values["depth"]["work.queue"] for one in record.samples if "depth" in one.values]
     assert len(record.samples) >= 3
     assert depths == sorted(depths)

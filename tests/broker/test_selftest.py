@@ -13,8 +13,9 @@ from rabbitproof.cli import selftest as command
 from rabbitproof.cli.exits import run
 from rabbitproof.model import Decision
 from rabbitproof.proof import verdict
-from rabbitproof.trial import place, scenario, selftest
-from rabbitproof.trial import trial as trial_module
+from rabbitproof.proof import verify as verify_module
+from rabbitproof.trial import place, scenario, suite
+from support import finish
 
 if TYPE_CHECKING:
     from rabbitproof.model import QueueVerdict, Verdict
@@ -53,17 +54,18 @@ def test_a_verdict_that_is_blind_to_one_class_makes_it_fail(
     def judge(*known: Any, **more: Any) -> Verdict:
         return blinded(verdict.judge(*known, **more), **blind)
 
-    monkeypatch.setattr(trial_module, "judge", judge)
+    monkeypatch.setattr(verify_module, "judge", judge)
     address = parse(vhost.url)
     login = replace(address[0], vhost="/")
 
-    def where(wiring: Any, run: str) -> Any:
+    def where(one: Any, run: str) -> Any:
+        wiring = one.wiring()
         return place.shared(address, node.management_url, login, wiring, run, lambda _: None)
 
-    *_, end = selftest.run(where, private=False, chosen=[scenario.find(name)])
-    assert isinstance(end, selftest.Outcome)
-    assert not end.passed
-    assert any(key in surprise for key in blind for surprise in end.surprises), end.surprises
+    entry = finish(suite.run_scenario(scenario.find(name), where, private=False)).entry
+    assert entry.result is not None, (entry.left_out, entry.broken)
+    surprises = entry.result.surprises
+    assert any(key in surprise for key in blind for surprise in surprises), surprises
 
 
 def test_a_verdict_that_always_passes_makes_the_command_fail(
@@ -81,7 +83,7 @@ def test_a_verdict_that_always_passes_makes_the_command_fail(
     def judge(*known: Any, **more: Any) -> Verdict:
         return replace(verdict.judge(*known, **more), decision=Decision.PASS)
 
-    monkeypatch.setattr(trial_module, "judge", judge)
+    monkeypatch.setattr(verify_module, "judge", judge)
     assert run(command.app, "rabbitproof", [*options, "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
     assert found["passed"] is False

@@ -34,7 +34,7 @@ def test_a_soak_reads_both_queues_all_the_time(node: Any, monkeypatch: pytest.Mo
                     most = max(most, ready(here.addresses[0].url(), "audit.queue"))
         assert trial.folder is not None
         assert not trial.folder.exists()
-    result = running.result
+    result = trial.result
     assert result is not None
     assert result.verdict.decision is Decision.PASS, result.verdict
     confirmed = result.verdict.confirmed

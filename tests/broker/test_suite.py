@@ -20,18 +20,11 @@ from rabbitproof.cli.releases import Every
 from rabbitproof.errors import NodeFailed
 from rabbitproof.model import Decision
 from rabbitproof.trial import dice, place, scenario, suite
+from support import finish
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
-
-
-def finish(work: Generator[Any, None, Any]) -> Any:
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            return end.value
 
 
 @pytest.fixture
@@ -42,7 +35,7 @@ def venue(node: Any) -> Any:
 def test_a_scenario_becomes_an_entry(venue: Any) -> None:
     """With its result, and with what its faults were drawn from."""
     chosen = dice.drawn(scenario.adapted(scenario.find("offline"), count=500), 11)
-    carried = finish(suite.carry_out(chosen, venue, private=True))
+    carried = finish(suite.run_scenario(chosen, venue, private=True))
     entry = carried.entry
     assert (entry.scenario, entry.decision, entry.left_out) == ("offline", Decision.PASS, None)
     assert entry.result.verdict.confirmed == 500
@@ -54,7 +47,7 @@ def test_a_scenario_becomes_an_entry(venue: Any) -> None:
 
 def test_what_breaks_a_broker_is_left_out_where_it_is_not_ours(venue: Any) -> None:
     """With the reason, and without a verdict."""
-    carried = finish(suite.carry_out(scenario.find("broker-kill"), venue, private=False))
+    carried = finish(suite.run_scenario(scenario.find("broker-kill"), venue, private=False))
     assert carried.entry.decision is None
     assert "needs a broker of our own" in carried.entry.left_out
 
@@ -67,7 +60,7 @@ def test_an_error_is_unknown_and_not_the_end() -> None:
         raise NodeFailed("The node did not come back.")
         yield
 
-    carried = finish(suite.carry_out(scenario.find("offline"), broken, private=True))
+    carried = finish(suite.run_scenario(scenario.find("offline"), broken, private=True))
     assert carried.entry.decision is Decision.UNKNOWN
     assert "did not come back" in carried.entry.broken
     assert suite.went_wrong(carried)
@@ -84,7 +77,7 @@ def test_a_trial_that_never_ends_is_ended(monkeypatch: pytest.MonkeyPatch) -> No
         yield
 
     began = time.monotonic()
-    carried = finish(suite.carry_out(scenario.find("offline"), stuck, private=True))
+    carried = finish(suite.run_scenario(scenario.find("offline"), stuck, private=True))
     assert time.monotonic() - began < 10
     assert carried.entry.decision is Decision.UNKNOWN
     assert "its deadline" in carried.entry.broken

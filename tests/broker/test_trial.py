@@ -10,11 +10,11 @@ import pytest
 
 from rabbitproof.address import parse
 from rabbitproof.model import Advanced, Decision, Step
-from rabbitproof.trial import faults, place, receiving, scenario, selftest
+from rabbitproof.trial import faults, place, receiving, scenario, suite
 from rabbitproof.trial.plan import FaultPlan
 from rabbitproof.trial.trial import Trial
 from rabbitproof.work.topology import made_lazy
-from support import ready, topology, witness
+from support import finish, ready, topology, witness
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -181,7 +181,7 @@ def test_nothing_is_left_behind_where_no_vhost_may_be_made(vhost: Any) -> None:
         channel.queue_declare(mine, passive=True)
 
 
-UNSAFE = [one.name for one in selftest.unsafe() if faults.refusal(one) is None]
+UNSAFE = [one.name for one in suite.scenarios_of(safe=False) if faults.refusal(one) is None]
 
 
 @pytest.mark.parametrize("name", UNSAFE)
@@ -190,15 +190,16 @@ def test_what_loses_by_design_is_found_exactly(node: Any, vhost: Any, name: str)
     address = parse(vhost.url)
     login = replace(address[0], vhost="/")
 
-    def where(wiring: Any, run: str) -> Any:
+    def where(one: Any, run: str) -> Any:
+        wiring = one.wiring()
         return place.shared(address, node.management_url, login, wiring, run, lambda _: None)
 
     chosen = scenario.find(name)
-    *_, end = selftest.run(where, private=False, chosen=[chosen])
-    assert isinstance(end, selftest.Outcome)
-    assert end.passed, (end.skipped, end.surprises, end.result and end.result.verdict)
-    assert end.result is not None
-    assert str(end.result.verdict.decision) == chosen.expect.verdict
+    entry = finish(suite.run_scenario(chosen, where, private=False)).entry
+    result = entry.result
+    assert result is not None, (entry.left_out, entry.broken)
+    assert result.surprises == (), result.verdict
+    assert str(result.verdict.decision) == chosen.expect.verdict
 
 
 def test_processes_share_the_work(node: Any, vhost: Any) -> None:

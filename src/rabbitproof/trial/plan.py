@@ -229,5 +229,6 @@ def _queue(name: str, queue: QueuePlan, plan: TopologyPlan) -> Queue:
         plan.durable or queue.type != "classic",
         plan.lazy and queue.type == "classic",
         queue.bound,
-        dict(queue.arguments),
+        explicit=True,
+        extra=dict(queue.arguments),
     )

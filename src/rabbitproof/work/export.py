@@ -177,7 +177,8 @@ def lines_of(path: Path) -> Iterator[bytes]:
 def _lines(file: Any, path: Path) -> Iterator[bytes]:
     with io.BufferedReader(file, _READ_SIZE) as lines:
         # What begins otherwise is no export, however long its first line is.
-        yield lines.readline(len(HEAD)).removesuffix(b"\n")
+        if head := lines.readline(len(HEAD)):
+            yield head.removesuffix(b"\n")
         while line := lines.readline(_LONGEST_LINE + 1):
             if len(line) > _LONGEST_LINE:
                 raise ExportBroken(

@@ -211,10 +211,12 @@ class LedgerRecorder(Recorder):
 
     def _wiring(self, connection: Connection, topology: Topology) -> Wiring:
         declared = wired(topology, self._vhost, lazy_works=wiring.lazy_works(connection))
-        queues = (
-            structs.replace(queue, effective=self._effective(connection, queue.name))
-            for queue in declared.queues
-        )
+        queues = []
+        for queue, each in zip(topology.all, declared.queues, strict=True):
+            known: dict[str, Any] = {"effective": self._effective(connection, queue.name)}
+            if self._resume is None:  # what another process had published is not there before
+                known["messages"], _ = wiring.end_count(connection, queue, 0)
+            queues.append(structs.replace(each, **known))
         return structs.replace(declared, queues=tuple(queues))
 
     def _effective(self, connection: Connection, queue: str) -> Effective | None:
@@ -308,7 +310,6 @@ class LedgerRecorder(Recorder):
 
 def wired(topology: Topology, vhost: str, *, lazy_works: bool) -> Wiring:
     """Return a topology as it is written down."""
-    roles = {"work": topology.work, "audit": topology.audit, "dead": topology.dead}
     return Wiring(
         vhost=vhost,
         exchange=topology.exchange,
@@ -316,7 +317,7 @@ def wired(topology: Topology, vhost: str, *, lazy_works: bool) -> Wiring:
         queues=tuple(
             DeclaredQueue(
                 name=queue.name,
-                role=role,
+                role=topology.role(queue),
                 type=queue.kind,
                 durable=queue.durable,
                 lazy=queue.lazy,
@@ -324,8 +325,7 @@ def wired(topology: Topology, vhost: str, *, lazy_works: bool) -> Wiring:
                 extra=dict(queue.extra),
                 arguments=queue.arguments(lazy_works=lazy_works),
             )
-            for role, queue in roles.items()
-            if queue is not None
+            for queue in topology.all
         ),
     )
 
