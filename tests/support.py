@@ -4,7 +4,11 @@ what is left of nodes that ended.
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+import subprocess
+import sys
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -17,6 +21,7 @@ from rabbitproof.amqp.connection import Connection, open_connection
 from rabbitproof.broker import releases
 from rabbitproof.identity import Source, new_run
 from rabbitproof.model import Queue, Topology
+from rabbitproof.view import verdict as words
 from rabbitproof.work import consume, produce
 
 if TYPE_CHECKING:
@@ -24,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rabbitproof.broker.install import Installation
+    from rabbitproof.model import TrialResult
 
 
 def topology(
@@ -171,3 +177,25 @@ def finish(work: Generator[Any, None, Any]) -> Any:
             next(work)
         except StopIteration as end:
             return end.value
+
+
+def judged_again(folder: Path, result: TrialResult) -> None:
+    """Judge a copy of a run's folder in a fresh process: it gives the same, to the letter.
+
+    Nothing but ledgers and the history is in it, and neither holds a verdict (their codec would
+    refuse it), so there is nothing to take out of the copy.
+    """
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} == {".ledger", ".history"}
+    copy = folder.with_name(f"{folder.name}-copy")
+    copy.mkdir()
+    for path in files:
+        shutil.copyfile(path, copy / path.name)
+    again = subprocess.run(
+        [sys.executable, "-m", "rabbitproof", "verify", str(copy), "--json"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert json.loads(again.stdout) == json.loads(json.dumps(words.as_object(result))), again.stderr

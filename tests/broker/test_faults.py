@@ -15,10 +15,11 @@ import pytest
 from rabbitproof.identity import new_run
 from rabbitproof.model import Decision
 from rabbitproof.trial import scenario, suite
-from support import finish
+from support import finish, judged_again
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.slow
 
@@ -58,11 +59,10 @@ def cluster(installation: Any) -> Iterator[suite.Nodes]:
         yield nodes
 
 
-def carried_out(brokers: suite.Nodes, name: str, **changes: Any) -> Any:
+def carried_out(brokers: suite.Nodes, name: str, folder: Path) -> Any:
     """Return the result of a scenario that has to fire all its faults and lose nothing."""
-    found = scenario.find(name)
-    chosen = replace(found, workload=replace(found.workload, **changes))
-    entry = finish(suite.run_scenario(chosen, brokers.venue, private=True)).entry
+    chosen = scenario.find(name)
+    entry = finish(suite.run_scenario(chosen, brokers.venue, private=True, ledgers=folder)).entry
     assert entry.result is not None, entry
     faults = entry.result.faults
     assert [one for one in faults if not one.fired] == []
@@ -70,13 +70,16 @@ def carried_out(brokers: suite.Nodes, name: str, **changes: Any) -> Any:
     verdict = entry.result.verdict
     assert entry.decision is Decision.PASS, (verdict, faults)
     assert [queue.lost for queue in verdict.queues.values()] == [0, 0]
+    judged_again(folder, entry.result)
     return entry.result
 
 
 @pytest.mark.parametrize("name", ONE_NODE)
-def test_a_broker_a_network_or_a_client_breaks(alone: suite.Nodes, name: str) -> None:
+def test_a_broker_a_network_or_a_client_breaks(
+    alone: suite.Nodes, name: str, tmp_path: Path
+) -> None:
     """With one node; a producer that is blocked or alone with itself goes on afterwards."""
-    result = carried_out(alone, name)
+    result = carried_out(alone, name, tmp_path / "run")
     for record in result.faults:
         assert re.search(ONE_NODE[name], record.evidence), record.evidence
         assert record.in_flight is not None
@@ -86,15 +89,15 @@ def test_a_broker_a_network_or_a_client_breaks(alone: suite.Nodes, name: str) ->
 
 
 @pytest.mark.parametrize("name", CLUSTER)
-def test_a_cluster_breaks(cluster: suite.Nodes, name: str) -> None:
+def test_a_cluster_breaks(cluster: suite.Nodes, name: str, tmp_path: Path) -> None:
     """Three nodes, a quorum queue and a stream; a majority goes on, and nothing is lost."""
-    result = carried_out(cluster, name)
+    result = carried_out(cluster, name, tmp_path / "run")
     (record,) = result.faults
     assert re.search(CLUSTER[name], record.evidence), record.evidence
     assert result.longest_gap_s < 30
 
 
-def test_a_broker_that_does_not_come_back_is_unknown(installation: Any) -> None:
+def test_a_broker_that_does_not_come_back_is_unknown(installation: Any, tmp_path: Path) -> None:
     """Somebody took its port meanwhile: a verdict all the same, and the node's log is kept."""
     found = scenario.find("broker-kill")
     (fault,) = found.faults
@@ -116,7 +119,7 @@ def test_a_broker_that_does_not_come_back_is_unknown(installation: Any) -> None:
                 thread.start()
                 yield place
 
-        carried = finish(suite.run_scenario(chosen, venue, private=True))
+        carried = finish(suite.run_scenario(chosen, venue, private=True, ledgers=tmp_path / "run"))
         assert thread is not None
         thread.join()
     entry = carried.entry
@@ -129,6 +132,7 @@ def test_a_broker_that_does_not_come_back_is_unknown(installation: Any) -> None:
     (log,) = carried.trial.logs.values()
     assert any("eaddrinuse" in line for line in log), log[-20:]
     assert suite.went_wrong(carried)
+    judged_again(tmp_path / "run", entry.result)
 
 
 def take_port(node: Any, thief: socket.socket) -> None:

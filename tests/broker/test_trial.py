@@ -14,10 +14,11 @@ from rabbitproof.trial import faults, place, receiving, scenario, suite
 from rabbitproof.trial.plan import FaultPlan
 from rabbitproof.trial.trial import Trial
 from rabbitproof.work.topology import made_lazy
-from support import finish, ready, topology, witness
+from support import finish, judged_again, ready, topology, witness
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 
 def carry_out(
@@ -185,7 +186,9 @@ UNSAFE = [one.name for one in suite.scenarios_of(safe=False) if faults.refusal(o
 
 
 @pytest.mark.parametrize("name", UNSAFE)
-def test_what_loses_by_design_is_found_exactly(node: Any, vhost: Any, name: str) -> None:
+def test_what_loses_by_design_is_found_exactly(
+    node: Any, vhost: Any, name: str, tmp_path: Path
+) -> None:
     """To the last message and with the right reason, on a broker that is not ours."""
     address = parse(vhost.url)
     login = replace(address[0], vhost="/")
@@ -195,11 +198,12 @@ def test_what_loses_by_design_is_found_exactly(node: Any, vhost: Any, name: str)
         return place.shared(address, node.management_url, login, wiring, run, lambda _: None)
 
     chosen = scenario.find(name)
-    entry = finish(suite.run_scenario(chosen, where, private=False)).entry
+    entry = finish(suite.run_scenario(chosen, where, private=False, ledgers=tmp_path / "run")).entry
     result = entry.result
     assert result is not None, (entry.left_out, entry.broken)
     assert result.surprises == (), result.verdict
     assert str(result.verdict.decision) == chosen.expect.verdict
+    judged_again(tmp_path / "run", result)
 
 
 def test_processes_share_the_work(node: Any, vhost: Any) -> None:
