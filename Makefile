@@ -25,10 +25,10 @@ LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --no-emit-in
 	--custom-compile-command "make lock" pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-all check bare bare-all bench kills releases pictures table lock clean
+.PHONY: help demo test test-slow test-all check bare bare-all bench bench-verify kills releases pictures table lock clean
 
 help:  ## list these commands
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.runtime  ## prove with 10,000 messages that a private RabbitMQ loses none
 	@echo "Starting a private RabbitMQ, sending 10,000 messages through it, and counting each of them."
@@ -63,6 +63,9 @@ bare-all: $(VENV)/.python  ## the same, and then README's step by step, before a
 
 bench: $(VENV)/.dev  ## compare with the wire ceiling and other clients (twenty minutes; BENCH=--quick: one)
 	@$(BIN)/python -m rabbitproof bench $(BENCH)
+
+bench-verify: $(VENV)/.dev  ## time verify over the ledgers of ten million messages (a minute)
+	@$(BIN)/python tests/bench/verify.py $(BENCH)
 
 kills: $(VENV)/.dev  ## kill broker, producer and consumers with -9, 51 times; then compare every id
 	@PYTHONPATH=tests $(BIN)/python -m outside.kills $(KILLS)

@@ -9,6 +9,7 @@ Pure: no I/O, no clock. Refuses to know frames (``amqp``) and to judge (``verdic
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from operator import lt
 from typing import TYPE_CHECKING
 
 from pyroaring import BitMap
@@ -192,6 +193,9 @@ class Receipts:
             self.inversions += len(below)
             self.behind |= below - self.fresh.once
             self.highest = max(self.highest, numbers[-1])
+            return
+        if numbers[0] > self.highest and all(map(lt, numbers, numbers[1:])):
+            self.highest = numbers[-1]
             return
         highest, before, came = self.highest, self.fresh.once, set[int]()
         for n in numbers:

@@ -25,8 +25,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
+    from rabbitproof.proof.ledger import Receipts
+
 SUFFIX: Final = ".ledger"
 """Files in a folder that end in this are ledgers; others are left alone."""
+
+_WAIT: Final = 1 << 16
+"""Numbers that wait at most for being put into the receipts together: some 2 MiB."""
+_MANY: Final = 100
+"""Numbers of a frame that do not wait: a call for so many is worth it, and a range stays one."""
 
 _SEEN: Final = struct.Struct(">B6sH")
 _CORRUPT: Final = struct.Struct(">6sHQ")
@@ -188,6 +195,10 @@ class _Reading:
         self._end: End | None = None
         self._passes: list[int] = [0]
         self._clock: int | None = None
+        self._waiting: dict[bytes, tuple[Receipts, list[int]]] = {}
+        """What came of a producer, by the head of its frames, and is not in the receipts yet: of
+        some numbers a frame, a call for each frame costs more than all else."""
+        self._waits = 0
 
     def all(self, data: bytes | mmap.mmap) -> Record:
         name = safe(str(self._path))
@@ -201,6 +212,7 @@ class _Reading:
                 wrong = str(error)
                 break
             whole, crc, count = reader.end, reader.crc, count + 1
+        self._settle()
         torn = damaged = None
         if reader.torn:
             torn = (
@@ -244,11 +256,13 @@ class _Reading:
         if self._header is None and kind != Kind.HEADER:
             raise ValueError("the first frame is no header")
         match kind:
+            case Kind.SEEN:
+                self._seen(payload)
             case Kind.HEADER:
                 self._begin(Header.from_json(payload))
             case Kind.ATTEMPT | Kind.CONFIRM | Kind.NACK | Kind.RETURN:
                 self._produced(kind, payload)
-            case Kind.SEEN | Kind.CORRUPT | Kind.FOREIGN | Kind.NAMELESS | Kind.REJECTED:
+            case Kind.CORRUPT | Kind.FOREIGN | Kind.NAMELESS | Kind.REJECTED:
                 self._consumed(kind, payload)
             case Kind.END:
                 self._end = decode(payload, End)
@@ -305,14 +319,8 @@ class _Reading:
         if receipts is None:
             raise ValueError("a consumer's frame in a producer's ledger")
         match kind:
-            case Kind.SEEN:
-                flags, run, producer = _SEEN.unpack_from(payload)
-                numbers = frames.unpack(payload[_SEEN.size :])
-                self._passes[-1] += len(numbers)
-                receipts.of(_source(run, producer)).add(
-                    numbers, redelivered=bool(flags & 1), again=bool(flags & 2)
-                )
             case Kind.REJECTED:
+                self._settle()
                 run, producer = _REJECTED.unpack_from(payload)
                 receipts.of(_source(run, producer)).reject(frames.unpack(payload[_REJECTED.size :]))
             case Kind.CORRUPT:
@@ -325,6 +333,46 @@ class _Reading:
                 count = _small(payload)
                 self._passes[-1] += count
                 (receipts.add_foreign if kind == Kind.FOREIGN else receipts.add_nameless)(count)
+
+    def _seen(self, payload: bytes) -> None:
+        numbers = frames.unpack(payload[_SEEN.size :])
+        head, count = payload[: _SEEN.size], len(numbers)
+        flagged, alone = head[0] & 1 == 1, head[0] > 1
+        known = self._waiting.get(head)
+        if known is None:
+            if self._receipts is None:
+                raise ValueError("a consumer's frame in a producer's ledger")
+            _, run, producer = _SEEN.unpack(head)
+            known = self._receipts.of(_source(run, producer)), []
+            if not alone:
+                self._waiting[head] = known
+        receipts, waiting = known
+        self._passes[-1] += count
+        if alone:
+            self._settle()
+            receipts.add(numbers, redelivered=flagged, again=head[0] & 2 == 2)
+            return
+        if waiting and numbers and (count > _MANY or not numbers[0] > waiting[-1] < numbers[-1]):
+            receipts.add(waiting, redelivered=flagged)
+            waiting.clear()
+        if count > _MANY:
+            receipts.add(numbers, redelivered=flagged)
+            return
+        waiting.extend(numbers)
+        self._waits += count
+        if self._waits > _WAIT:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Tell the receipts what waits.
+
+        Of copies that the broker flags and of those that it does not, either may come first. What
+        somebody sent again may not: its order says nothing, and it is known before what follows.
+        """
+        for head, (receipts, numbers) in self._waiting.items():
+            receipts.add(numbers, redelivered=head[0] == 1)
+        self._waiting.clear()
+        self._waits = 0
 
 
 def _source(run: bytes, producer: int) -> Source:

@@ -10,10 +10,11 @@ from dataclasses import fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import psutil
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec import convert, structs
 from pyroaring import BitMap
@@ -21,6 +22,7 @@ from pyroaring import BitMap
 from rabbitproof.errors import LedgerEmpty, LedgerFailed, UsageError
 from rabbitproof.identity import Source
 from rabbitproof.proof import frames
+from rabbitproof.proof import record as records
 from rabbitproof.proof.copies import Copies
 from rabbitproof.proof.entries import End, Header, Kind
 from rabbitproof.proof.frames import LINE, START, crc_of, frame
@@ -78,7 +80,9 @@ PRODUCED = st.one_of(
     st.tuples(st.sampled_from(["confirm", "nack", "give_back"]), NUMBERS),
 )
 CONSUMED = st.one_of(
-    st.tuples(st.just("add"), st.sampled_from(SOURCES), NUMBERS, st.booleans()),
+    st.tuples(st.just("add"), st.sampled_from(SOURCES), NUMBERS, st.booleans(), st.booleans()),
+    st.tuples(st.just("add"), st.sampled_from(SOURCES), NUMBERS, st.just(False), st.just(False)),
+    st.tuples(st.just("reject"), st.sampled_from(SOURCES), NUMBERS),
     st.tuples(st.just("corrupt"), st.sampled_from(SOURCES), st.integers(1, 70)),
     st.tuples(st.sampled_from(["foreign", "nameless"])),
 )
@@ -93,9 +97,12 @@ def produce(ledger: Outcomes, call: tuple[Any, ...]) -> None:
 
 def consume(ledger: QueueReceipts, call: tuple[Any, ...]) -> None:
     match call:
-        case ("add", source, numbers, redelivered):
-            if numbers:  # a consumer never asks for the ledger of somebody who sent nothing
-                ledger.of(source).add(numbers, redelivered=redelivered)
+        case (_, _, []) | (_, _, [], _, _):
+            pass  # a consumer never asks for the ledger of somebody who sent nothing
+        case ("add", source, numbers, redelivered, again):
+            ledger.of(source).add(numbers, redelivered=redelivered, again=again)
+        case ("reject", source, numbers):
+            ledger.of(source).reject(numbers)
         case ("corrupt", source, n):
             ledger.of(source).add_corrupt(n)
         case ("foreign",):
@@ -152,12 +159,19 @@ def test_a_consumers_ledger_cut_at_any_byte_is_that_of_its_last_whole_frame(
     check_every_cut("consumer", calls, consume)
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(CONSUMED, st.booleans()), max_size=40))
-def test_calls_written_together_are_the_same_ledger(
-    calls: list[tuple[tuple[Any, ...], bool]],
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.tuples(CONSUMED, st.booleans()), max_size=40),
+    st.sampled_from([{"_MANY": 70}, {"_MANY": 3}, {"_MANY": 5, "_WAIT": 12}]),
+)
+@example(
+    [(("add", SOURCES[0], some, False, False), True) for some in ([5], range(10, 20), [7])],
+    {"_MANY": 3},
+)
+def test_calls_written_or_read_together_are_the_same_ledger(
+    calls: list[tuple[tuple[Any, ...], bool]], read_with: dict[str, int]
 ) -> None:
-    """Ranges that follow each other become one frame; that changes nothing."""
+    """Ranges that follow each other become one frame, and some frames one call: no difference."""
     fresh = QueueReceipts()
     with TemporaryDirectory() as name:
         with Journal.create(Path(name), "x", header("consumer")) as journal:
@@ -167,7 +181,8 @@ def test_calls_written_together_are_the_same_ledger(
                 consume(fresh, call)
                 if flush:
                     journal.flush()
-        assert plain(read(journal.path).receipts) == plain(fresh) == plain(kept)
+        with patch.multiple(records, **read_with):
+            assert plain(read(journal.path).receipts) == plain(fresh) == plain(kept)
 
 
 def test_an_intent_is_on_disk_when_attempt_returns(tmp_path: Path) -> None:
@@ -261,6 +276,19 @@ def test_a_file_of_some_bytes_costs_some_bytes(tmp_path: Path) -> None:
     assert found.receipts.of(SOURCES[0]).inversions == 39 * (len(everything) - 1)
     assert peak < 2 << 20
     assert time.process_time() - began < 2.0
+
+
+def test_what_comes_over_and_over_is_counted_as_sets(tmp_path: Path) -> None:
+    """Also when some frames are read together: a small file could say it of each number."""
+    ways = range(1, 101), tuple(range(1, 101)), range(100, 0, -1), range(100, 0, -1)
+    with Journal.create(tmp_path, "x", header("consumer")) as journal:
+        for some in ways * 20:
+            journal.seen(SOURCES[0], some, redelivered=False)
+    with patch.object(Copies, "_add_one") as one_by_one:
+        found = read(journal.path).receipts
+    assert found is not None
+    assert found.of(SOURCES[0]).fresh.total == 80 * 100
+    assert not one_by_one.called
 
 
 def test_a_longer_range_is_written_in_parts_and_not_read_at_once(tmp_path: Path) -> None:
