@@ -51,14 +51,15 @@ ALL_HAVE_ROOM, PASSED_OVER = 0.7, 0.1
 
 def journal(folder: Path, kind: Any, number: int) -> Journal:
     """Begin a ledger file."""
+    from rabbitproof.proof.entries import DeclaredQueue, Effective, Wiring
     from rabbitproof.proof.journal import Header, Journal
 
-    queue = {"name": QUEUE, "role": "work", "type": "classic", "durable": True,
-             "effective": {"type": "classic", "durable": True, "arguments": {}}}  # fmt: skip
+    classic = Effective(type="classic", durable=True, arguments={})
+    queue = DeclaredQueue(name=QUEUE, role="work", type="classic", effective=classic)
     header = Header(
         kind=kind, run=RUN, producer=number if kind == "producer" else 0, name=f"{kind}-{number}",
         host="bench", pid=number, started_ns=BEGAN_NS, queue="" if kind == "producer" else QUEUE,
-        topology={"exchange": "e", "routing_key": "k", "vhost": "/", "queues": [queue]},
+        topology=Wiring(exchange="e", routing_key="k", vhost="/", queues=(queue,)),
         boot="bench", monotonic_ns=1,
     )  # fmt: skip
     return Journal.create(folder, header.name, header)
@@ -113,6 +114,8 @@ def sent(
 
 def write(folder: Path, asked: argparse.Namespace) -> None:
     """Write the ledgers."""
+    from rabbitproof.proof.entries import End
+
     chance = random.Random(7)
     with ExitStack() as stack:
         producers = [
@@ -149,8 +152,8 @@ def write(folder: Path, asked: argparse.Namespace) -> None:
                     one.sample(now, {"received": done, "distinct": done}, now)
         for one in everybody:
             now += 10**9
-            one.end({"t_ns": now, "clock_ns": now, "counts": {QUEUE: 0}, "consumers": {QUEUE: 0},
-                     "second": {QUEUE: None}, "summary": {}})  # fmt: skip
+            counts = {QUEUE: 0}
+            one.end(End(t_ns=now, clock_ns=now, counts=counts, consumers=counts))
 
 
 def measure(folder: Path) -> tuple[float, float, str]:

@@ -353,14 +353,14 @@ def _understand(path: Path, name: str, data: bytes | mmap.mmap) -> History:
     entries: list[Entry] = []
     wrong = ""
     try:
-        for frame in reader:
-            if frame.kind == ENTRY:
-                entry: Entry = decode(frame.payload, AnyEntry)
+        for kind, payload in reader:
+            if kind == ENTRY:
+                entry: Entry = decode(payload, AnyEntry)
                 if isinstance(entry, Plan) == bool(entries):
                     raise ValueError("the plan is the first entry and no other one")  # noqa: TRY301
                 entries.append(entry)
-            elif frame.kind < frames.OPTIONAL:
-                raise ValueError(f"a frame of the unknown kind {frame.kind}")  # noqa: TRY301
+            elif kind < frames.OPTIONAL:
+                raise ValueError(f"a frame of the unknown kind {kind}")  # noqa: TRY301
     except ValueError as error:
         wrong = f" ({safe(str(error), 200)})"
     plan = entries[0] if entries else None
