@@ -14,6 +14,7 @@ from rabbitproof.errors import LedgerFailed
 from rabbitproof.identity import Source
 from rabbitproof.model import Claims, FaultRecord
 from rabbitproof.proof import frames, history
+from rabbitproof.proof import record as ledgers
 from rabbitproof.proof.entries import DeclaredQueue, Effective, Wiring
 from rabbitproof.proof.history import (
     Began,
@@ -29,6 +30,7 @@ from rabbitproof.proof.history import (
     Writer,
     read,
 )
+from rabbitproof.proof.journal import Journal
 from rabbitproof.proof.ledger import QueueReceipts
 from rabbitproof.proof.verify import verify
 
@@ -130,6 +132,19 @@ def test_and_another_file_of_that_name_is_not_taken_for_it(tmp_path: Path) -> No
     path.unlink()
     consumed(tmp_path, numbers=range(11, 21))
     assert "is not the one that the history" in reasons(tmp_path)
+
+
+def test_a_file_that_grew_is_not_known_to_be_whole(tmp_path: Path) -> None:
+    """Somebody went on with it, and may do so still."""
+    path = produced(tmp_path, end=None)
+    consumed(tmp_path)
+    told(tmp_path, *took_part(tmp_path), empty())
+    assert decided(tmp_path)[0] == "PASS"
+    known = ledgers.read(path)
+    with Journal.resume(known, known.header):
+        pass
+    assert decided(tmp_path)[0] == "UNKNOWN"
+    assert "has no end, and nobody says that it is whole" in reasons(tmp_path)
 
 
 def test_a_producers_ledger_of_which_nobody_says_that_it_is_whole_leaves_it_open(

@@ -589,7 +589,7 @@ def test_an_end_of_another_shape_is_damage(tmp_path: Path, end: dict[str, Any]) 
 
 
 def test_nothing_of_a_folder_reaches_a_terminal_as_it_is(tmp_path: Path) -> None:
-    """Texts of a manifest and of the ledgers, wherever one may stand."""
+    """Texts of the history and of the ledgers, wherever one may stand."""
     queues = [{"name": f"q{ESC}", "role": "work", "effective": {"type": "classic"}}]
     versions = {"rabbitmq": ESC, "erlang": ESC, "python": ESC, "cluster": ""}
     values = {"versions": versions, "host": ESC, "name": ESC, "topology": {"queues": queues}}
