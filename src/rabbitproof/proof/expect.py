@@ -16,6 +16,24 @@ if TYPE_CHECKING:
 WITNESSED: Final = ("K", "K_audit", "K_dead", "K_purged")
 
 
+TOTALS: Final = ("attempted", "confirmed", "nacked", "returned", "in_doubt")
+"""The counts of a whole run that an expectation may name."""
+COUNTS: Final = (
+    "received", "unique", "lost", "undecided", "recovered", "duplicates_redelivered",
+    "duplicates_resent", "duplicates_unflagged", "corrupt", "foreign", "reordered",
+    "left_in_queue", "lost_head", "lost_middle", "lost_tail", "nacked_delivered",
+    "returned_delivered", "residue",
+)  # fmt: skip
+"""The counts of a queue's verdict that an expectation may name; ``dropped.REASON`` is another."""
+
+
+def check(expect: Expectation) -> None:
+    """Raise ValueError for an expectation of what no verdict has."""
+    counts = {*expect.work, *expect.audit} - set(COUNTS)
+    if set(expect.totals) - set(TOTALS) or not all(one.startswith("dropped.") for one in counts):
+        raise ValueError("an expectation of a count that no verdict has")
+
+
 def needs(expect: Expectation | None) -> set[str]:
     """Return which numbers of the second witness an expectation is about."""
     if expect is None:

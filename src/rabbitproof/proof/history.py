@@ -28,7 +28,7 @@ from rabbitproof.errors import LedgerFailed
 from rabbitproof.identity import MAX_NUMBER, MAX_PRODUCER
 from rabbitproof.model import Claims, Expectation, FaultRecord
 from rabbitproof.process import since_boot_ns
-from rabbitproof.proof import frames
+from rabbitproof.proof import expect, frames
 from rabbitproof.proof.codec import Count, Time, Value, decode, encode
 from rabbitproof.proof.entries import RUN, Effective, Wiring
 from rabbitproof.proof.record import contents, mark
@@ -102,6 +102,11 @@ class Plan(Entry, frozen=True, kw_only=True, tag="plan"):
     nodes: int = 1
     proxied: bool = False
     """The network is broken by a proxy."""
+
+    def __post_init__(self) -> None:
+        """Refuse an expectation of what no verdict has."""
+        if self.expects is not None:
+            expect.check(self.expects)
 
 
 class Began(Entry, frozen=True, kw_only=True, tag="began"):
@@ -203,9 +208,13 @@ class Sampled(Entry, frozen=True, kw_only=True, tag="sampled"):
 
 
 class Measured(Entry, frozen=True, kw_only=True, tag="measured"):
-    """What was measured on the way, for people: name -> value."""
+    """What was measured on the way, for people."""
 
-    values: dict[str, Any]
+    without_service_s: float | None = None
+    """Seconds in which nothing was confirmed; None where nobody confirms."""
+    longest_gap_s: float | None = None
+    values: dict[str, Any] = field(default_factory=dict)
+    """Name -> value."""
 
 
 class Over(Entry, frozen=True, kw_only=True, tag="over"):

@@ -35,8 +35,6 @@ def result(run: Run, verdict: Verdict, claims: Sequence[Claim]) -> TrialResult:
     work = run.of_role("work")
     main = [] if work is None else run.readers(run.queues[work])
     latencies = {"confirm": _latency(producers), "end_to_end": _latency(main)}
-    measured = _measured(history)
-    service = measured.pop("service", {})
     common: dict[str, Any] = {
         "verdict": verdict,
         "run": run.id,
@@ -55,10 +53,11 @@ def result(run: Run, verdict: Verdict, claims: Sequence[Claim]) -> TrialResult:
             scenario="", environment=_surroundings(everybody), started=_moment(started), **common
         )
     witnessed = {one.name: one.count for one in history.of(Witnessed)}
-    wanted = plan.expects
+    wanted, measured = plan.expects, history.of(Measured)
     return TrialResult(
         scenario=plan.scenario,
-        environment=_environment(plan) | measured,
+        environment={name: one for each in measured for name, one in each.values.items()}
+        | _environment(plan),
         title=plan.title,
         teaches=plan.teaches,
         safe=plan.safe,
@@ -66,8 +65,8 @@ def result(run: Run, verdict: Verdict, claims: Sequence[Claim]) -> TrialResult:
         command=plan.command,
         faults=_faults(history),
         series=_series(history),
-        without_service_s=service.get("without_s"),
-        longest_gap_s=service.get("longest_s"),
+        without_service_s=next((one.without_service_s for one in measured), None),
+        longest_gap_s=next((one.longest_gap_s for one in measured), None),
         not_tested=_not_tested(plan, {one.kind for one in run.queues.values()}),
         expected="" if wanted is None else " ".join(wanted.why.split()),
         surprises=()
@@ -97,13 +96,6 @@ def _faults(history: History) -> tuple[FaultRecord, ...]:
         else:
             out.append(FaultRecord(name, 0.0, fired=False, evidence="Its moment never came."))
     return tuple(out)
-
-
-def _measured(history: History | None) -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    for one in history.of(Measured) if history is not None else ():
-        out |= one.values
-    return out
 
 
 def _moment(t_ns: int) -> str:

@@ -48,10 +48,3 @@ class Gaps:
     def leave_out(self, seconds: float) -> None:
         """Do not count that many seconds of the gap that is going on."""
         self._since += seconds
-
-    def told(self) -> dict[str, float]:
-        """Return it as it is written down."""
-        return {
-            "without_s": round(self.without_service_s, 2),
-            "longest_s": round(self.longest_s, 2),
-        }

@@ -15,7 +15,7 @@ from rabbitproof.broker.cluster import MOST_NODES
 from rabbitproof.errors import UsageError
 from rabbitproof.identity import MAX_NUMBER
 from rabbitproof.model import Expectation
-from rabbitproof.proof.expect import WITNESSED
+from rabbitproof.proof.expect import COUNTS, TOTALS, WITNESSED
 from rabbitproof.text import safe
 from rabbitproof.trial.kinds import CATALOGUE
 from rabbitproof.trial.lines import find_lines, line_of
@@ -57,15 +57,6 @@ _RANGES: Final[dict[tuple[str, str], tuple[float, float]]] = {
         for name in ("dropped", "doubled", "swapped", "body_altered", "id_altered", "seed")
     },
 }
-_TOTALS: Final = ("attempted", "confirmed", "nacked", "returned", "in_doubt")
-_COUNTS: Final = (
-    "received", "unique", "lost", "undecided", "recovered", "duplicates_redelivered",
-    "duplicates_resent", "duplicates_unflagged", "corrupt", "foreign", "reordered",
-    "left_in_queue", "lost_head", "lost_middle", "lost_tail", "nacked_delivered",
-    "returned_delivered", "residue",
-)  # fmt: skip
-"""The counts of a queue's verdict that an expectation may name; ``dropped.REASON`` is another."""
-
 _LISTS: Final[dict[tuple[str | int, ...], tuple[str, ...]]] = {
     ("claims", "permits"): DROPS,
     ("random", "among"): tuple(CATALOGUE),
@@ -184,11 +175,11 @@ class Reader:
             raise self.wrong((), "expect", "has to be a table; write [expect]")
         flat = {key: value for key, value in found.items() if key in {"verdict", "why"}}
         for key in found:
-            if key not in {"verdict", "why", "work", "audit", *_TOTALS}:
-                known = ", ".join(("verdict", "why", *_TOTALS, "work", "audit"))
+            if key not in {"verdict", "why", "work", "audit", *TOTALS}:
+                known = ", ".join(("verdict", "why", *TOTALS, "work", "audit"))
                 raise self.wrong(("expect",), key, f"is not known; known are {known}")
         head = self.table(("expect",), flat, Expectation)
-        totals = {key: found[key] for key in _TOTALS if key in found}
+        totals = {key: found[key] for key in TOTALS if key in found}
         for key, value in totals.items():
             self._amount(("expect",), key, value)
         return Expectation(
@@ -215,13 +206,11 @@ class Reader:
                         )
                     self._amount((*path, "dropped"), reason, amount)
                     out[f"dropped.{reason}"] = amount
-            elif key in _COUNTS:
+            elif key in COUNTS:
                 self._amount(path, key, value)
                 out[key] = value
             else:
-                raise self.wrong(
-                    path, key, f"is not known; known are {', '.join(_COUNTS)}, dropped"
-                )
+                raise self.wrong(path, key, f"is not known; known are {', '.join(COUNTS)}, dropped")
         return out
 
     def _amount(self, path: tuple[str, ...], key: str, value: object) -> None:

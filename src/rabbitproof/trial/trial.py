@@ -131,10 +131,17 @@ class Trial:
                     crew.end()
                 why = str(gone)
                 yield Note(why)  # a soak shows it now: its sending is over
-            service = {"service": self._gaps.told()} if self.scenario.workload.confirms else {}
-            self._history.write(Measured(values=service | self.measure()))
+            self._history.write(self._measured())
             self._history.write(Over(why=why))
             self.judged = examine([folder], self.run_id)
+
+    def _measured(self) -> Measured:
+        gaps, tells = self._gaps, self.scenario.workload.confirms
+        return Measured(
+            without_service_s=round(gaps.without_service_s, 2) if tells else None,
+            longest_gap_s=round(gaps.longest_s, 2) if tells else None,
+            values=self.measure(),
+        )
 
     @property
     def result(self) -> TrialResult | None:

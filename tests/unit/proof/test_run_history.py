@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 import pytest
 from msgspec import structs
@@ -71,7 +73,7 @@ def test_what_the_plan_says_is_told_with_the_verdict(tmp_path: Path) -> None:
         *took_part(tmp_path),
         empty(),
         Sampled(at_s=1.0, totals={"confirmed": 10}, depths={"logical": 3}),
-        Measured(values={"service": {"without_s": 1.5, "longest_s": 4.5}, "disk_mb": 7}),
+        Measured(without_service_s=1.5, longest_gap_s=4.5, values={"disk_mb": 7}),
         title="T",
         versions={"rabbitmq": "4.3.6"},
     )
@@ -249,6 +251,7 @@ SHAPES: dict[str, dict[str, Any]] = {
         "entry": "dropped", "queue": "q", "reason": "r", "names": {"1": [[1, 2**30]]},
     },
     "no such producer": {"entry": "dropped", "queue": "q", "reason": "r", "names": {"0": [[1, 2]]}},
+    "a figure that is none": {"entry": "measured", "longest_gap_s": "x"},
     "a second plan": {"entry": "plan", "run": RUN, "scenario": "x"},
     "a fault after the end of the world": {
         "entry": "fault", "record": {"name": "x", "fired": True, "evidence": "", "at_s": "never"},
@@ -269,6 +272,18 @@ def test_an_entry_of_another_shape_is_damage(tmp_path: Path, shape: str) -> None
         file.write(frames.frame(reader.crc, history.ENTRY, encode(SHAPES[shape])))
     assert decided(tmp_path)[0] == "UNKNOWN"
     assert "is damaged (" in reasons(tmp_path)
+
+
+def test_a_plan_that_expects_what_no_verdict_has_is_none(tmp_path: Path) -> None:
+    from rabbitproof.proof.codec import encode
+
+    plan = {"entry": "plan", "run": RUN, "scenario": "x"}
+    expects = {"verdict": "PASS", "why": "", "totals": {"reasons": 1}}
+    for more, says in (({}, "has no end"), ({"expects": expects}, "has no plan")):
+        payload = frames.frame(crc32(frames.HISTORY), history.ENTRY, encode(plan | more))
+        (tmp_path / "x.history").write_bytes(frames.HISTORY + payload)
+        with pytest.raises(LedgerFailed, match="has no plan") if more else nullcontext():
+            assert says in str(read(tmp_path / "x.history").cut)
 
 
 def test_a_history_is_for_its_owner_alone(tmp_path: Path) -> None:

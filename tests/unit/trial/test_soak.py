@@ -71,7 +71,10 @@ def test_why_a_soak_ended_early_is_said(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
     def hire(trial: trials.Trial, *_: object) -> None:
         trial._sending, trial._receiving = sending, MagicMock(done=3)
-        trial._gaps, trial._faults = MagicMock(told=dict), MagicMock(records=[])
+        trial._gaps, trial._faults = (
+            MagicMock(without_service_s=0.0, longest_s=0.0),
+            MagicMock(records=[]),
+        )
         trial._receiving.crew = None
 
     def carry_out(_: trials.Trial) -> Iterator[Step]:
