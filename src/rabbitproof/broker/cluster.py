@@ -36,7 +36,6 @@ from rabbitproof.text import safe
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
-    from types import TracebackType
 
 MOST_NODES: Final = 7
 """RabbitMQ's own advice for a quorum; more would only be slower."""
@@ -148,12 +147,7 @@ class Cluster:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def stop(self, *, gracefully: bool | None = None) -> None:

@@ -25,7 +25,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 from urllib.parse import quote
 
 import httpx
@@ -49,9 +49,6 @@ from rabbitproof.broker.answers import (
 from rabbitproof.errors import ManagementError, ManagementUnreachable, UsageError
 from rabbitproof.text import safe
 from rabbitproof.tls import client_context
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 TIMEOUT = 10.0
 """Seconds for one request, from connecting to the last byte. The broker itself gives its
@@ -104,12 +101,7 @@ class Management:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

@@ -35,7 +35,6 @@ from rabbitproof.text import safe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from types import TracebackType
 
 __all__ = ["Node", "TlsFiles"]
 
@@ -201,12 +200,7 @@ class Node:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def stop(self, *, gracefully: bool | None = None, deadline_s: float = _STOP_S) -> None:

@@ -122,34 +122,30 @@ Which = Annotated[
 ]
 
 
+def _do(verb: str, node: int | None, done: str, then: str) -> Exit:
+    from rabbitproof.broker import standing  # psutil is slow to import
+
+    changed, pid = getattr(standing, verb)(node)
+    _tell(changed, pid, node, done, then)
+    return Exit.DONE
+
+
 @app.command()
 def kill(*, node: Which = None) -> Exit:
     """Kill a node at once, as kill -9 does; its data stay, and `broker restart` brings it back."""
-    from rabbitproof.broker import standing  # psutil is slow to import
-
-    killed, pid = standing.kill(node)
-    _tell(killed, pid, node, "was killed", f"restart{_of(node)}` starts it again, with its data")
-    return Exit.DONE
+    return _do("kill", node, "was killed", f"restart{_of(node)}` starts it again, with its data")
 
 
 @app.command()
 def pause(*, node: Which = None) -> Exit:
     """Stop a node with SIGSTOP: its connections stay open and nothing answers."""
-    from rabbitproof.broker import standing  # psutil is slow to import
-
-    paused, pid = standing.pause(node)
-    _tell(paused, pid, node, "is paused", f"resume{_of(node)}` lets it go on")
-    return Exit.DONE
+    return _do("pause", node, "is paused", f"resume{_of(node)}` lets it go on")
 
 
 @app.command()
 def resume(*, node: Which = None) -> Exit:
     """Let a node go on that `broker pause` stopped."""
-    from rabbitproof.broker import standing  # psutil is slow to import
-
-    resumed, pid = standing.resume(node)
-    _tell(resumed, pid, node, "goes on", f"pause{_of(node)}` stops it again")
-    return Exit.DONE
+    return _do("resume", node, "goes on", f"pause{_of(node)}` stops it again")
 
 
 @app.command()

@@ -15,29 +15,30 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import rabbitproof
-from rabbitproof.amqp.dial import HEARTBEAT_S
-from rabbitproof.errors import Overdue
+from rabbitproof.errors import LedgerFailed, Overdue
+from rabbitproof.model import Note
+from rabbitproof.proof.codec import encode
 from rabbitproof.proof.history import Began, How, Kind, ended
+from rabbitproof.proof.record import read
 from rabbitproof.text import safe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
-    from rabbitproof.address import Address
+    from rabbitproof.model import Progress
     from rabbitproof.proof.history import Writer
+    from rabbitproof.proof.record import Record
+    from rabbitproof.trial.participant import Order, Role
     from rabbitproof.work.recorder import Recorder
 
 _STOP_S: Final = 15.0
 """For a participant to end its work and its ledger."""
 _KILL_S: Final = 10.0
-
-Role = Literal["producer", "consumer", "auditor"]
-"""An auditor consumes as well, from the audit queue."""
 
 
 @dataclass(slots=True, eq=False)
@@ -103,25 +104,10 @@ class Crew:
             _close(member)
         self._selector.close()
 
-    def start(
-        self,
-        role: Role,
-        name: str,
-        addresses: tuple[Address, ...],
-        *,
-        run: str,
-        connection: str,
-        task: dict[str, Any],
-        queue: str = "",
-        heartbeat_s: int = HEARTBEAT_S,
-        pause_s: float = 0.0,
-        resume: Path | None = None,
-    ) -> Member:
-        """Start a participant; ``task`` has the fields of ``work``'s task, ready for JSON.
-
-        ``queue``: what it consumes. ``resume``: the ledger of a producer that died; ``task`` is
-        what differs from its own then.
-        """
+    def start(self, name: str, order: Order) -> Member:
+        """Start a participant."""
+        role, task = order.role, order.consume
+        queue = "" if task is None else task.queue
         kind: Kind = "producer" if role == "producer" else "consumer"
         self.history.write(Began(name=name, kind=kind, queue=queue))
         process = subprocess.Popen(
@@ -132,20 +118,9 @@ class Crew:
         )
         member = Member(name, role, process)
         self.members.append(member)
-        order = {
-            "role": role,
-            "addresses": [asdict(address) for address in addresses],
-            "connection": connection,
-            "ledger": str(self.ledgers),
-            "run": run,
-            "task": task,
-            "heartbeat_s": heartbeat_s,
-            "pause_s": pause_s,
-            "resume": None if resume is None else str(resume),
-        }
         if process.stdin is None or process.stdout is None:
             raise AssertionError("both were asked for")
-        process.stdin.write(json.dumps(order).encode() + b"\n")
+        process.stdin.write(encode(order) + b"\n")
         process.stdin.flush()
         self._selector.register(process.stdout, selectors.EVENT_READ, member)
         return member
@@ -203,6 +178,19 @@ class Crew:
             self.listen(0.1)
         for member in self.running(role):
             self.kill(member)
+
+    def read(self, role: Role) -> Generator[Progress, None, list[Record]]:
+        """Return the ledgers of all of a role that has ended; say whose can't be read."""
+        found = []
+        for member in self.of(role):
+            if member.error is not None:
+                yield Note(f"{member.name} ended early: {member.error}")
+            try:
+                if member.file is not None and not member.resumed:
+                    found.append(read(member.file))
+            except LedgerFailed as error:
+                yield Note(f"The ledger of {member.name} can't be read: {error}")
+        return found
 
     def end(self) -> None:
         """Kill all that still run."""

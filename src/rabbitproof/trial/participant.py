@@ -19,19 +19,43 @@ import time
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Final, Literal, NoReturn
 
-from rabbitproof.address import Address, Tls
+from rabbitproof.address import Address  # noqa: TC001  the codec reads the types
 from rabbitproof.amqp.dial import Dialer
-from rabbitproof.errors import RabbitproofError
-from rabbitproof.identity import Source
-from rabbitproof.model import Queue, Started, Topology
+from rabbitproof.errors import RabbitproofError, UsageError
+from rabbitproof.model import Started
 from rabbitproof.proof import record as records
+from rabbitproof.proof.codec import Value, decode
 from rabbitproof.work import consume, produce, resume
 from rabbitproof.work.recorder import LedgerRecorder
 
+Role = Literal["producer", "consumer", "auditor"]
+"""An auditor consumes as well, from the audit queue."""
+
 _REPORT_S: Final = 0.02
 """Seconds between two lines at least: a fault has to be able to happen in the middle."""
+
+
+class Order(Value, frozen=True, kw_only=True):
+    """What a participant is told."""
+
+    role: Role
+    addresses: tuple[Address, ...]
+    connection: str
+    """Its name."""
+    ledgers: str
+    """The folder for its ledger."""
+    run: str
+    heartbeat_s: int
+    pause_s: float = 0.0
+    """What a consumer takes for each read, as if it did something with the messages."""
+    produce: produce.Task | None = None
+    consume: consume.Task | None = None
+    resume: str = ""
+    """The ledger of a producer that died, which is gone on with."""
+    seconds: float | None = None
+    """For how long it may go on with that; None for any time."""
 
 
 class _Stop(KeyboardInterrupt):
@@ -43,7 +67,7 @@ def main() -> None:
     line = sys.stdin.readline()
     if not line.endswith("\n"):
         return  # whoever started us was killed before the order was out
-    order = json.loads(line)
+    order: Order = decode(line.encode(), Order)
     # Ctrl+C goes to the whole group, and it is the trial that stops us.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     stopping = threading.Event()
@@ -59,31 +83,30 @@ def main() -> None:
         sys.exit(1)
 
 
-def _work(order: dict[str, Any], stopping: threading.Event) -> None:
-    addresses = [_address(one) for one in order["addresses"]]
-    name = order["connection"]
-
-    connect = Dialer(addresses, name, heartbeat=order["heartbeat_s"])
+def _work(order: Order, stopping: threading.Event) -> None:
+    connect = Dialer(order.addresses, order.connection, heartbeat=order.heartbeat_s)
     before_us = None
-    if order["resume"] is not None:
+    if order.resume:
         # What was noted over time stays in the file: hours of it would only be kept in memory.
-        before_us = replace(records.read(Path(order["resume"])), samples=(), events=())
+        before_us = replace(records.read(Path(order.resume)), samples=(), events=())
     recorder = LedgerRecorder(
-        Path(order["ledger"]),
-        run=order["run"],
-        vhost=addresses[0].vhost,
+        Path(order.ledgers),
+        run=order.run,
+        vhost=order.addresses[0].vhost,
         options={},
         resume=before_us,
     )
-    pause = float(order["pause_s"])
+    pause = order.pause_s
     participant: produce.Producer | consume.Consumer
     if before_us is not None:
-        task = replace(resume.task_of(before_us), **order["task"])
+        task = replace(resume.task_of(before_us), seconds=order.seconds)
         participant = produce.Producer(task, connect, recorder, known=before_us.outcomes)
-    elif order["role"] == "producer":
-        participant = produce.Producer(_produce_task(order), connect, recorder)
+    elif order.produce is not None:
+        participant = produce.Producer(order.produce, connect, recorder)
+    elif order.consume is not None:
+        participant = consume.Consumer(order.consume, connect, recorder)
     else:
-        participant = consume.Consumer(consume.Task(**order["task"]), connect, recorder)
+        raise UsageError("An order has to say what is to be done; give it a task.")
     said, before = 0.0, 0
     try:
         with closing(participant.run()) as progress:
@@ -125,27 +148,6 @@ def _in_flight(participant: produce.Producer | consume.Consumer) -> int:
 
 def _blocked(participant: produce.Producer | consume.Consumer) -> str | None:
     return participant.blocked if isinstance(participant, produce.Producer) else None
-
-
-def _produce_task(order: dict[str, Any]) -> produce.Task:
-    task = dict(order["task"])
-    wiring = dict(task.pop("topology"))
-    queues = {
-        name: None if wiring[name] is None else Queue(**wiring[name])
-        for name in ("work", "audit", "dead")
-    }
-    work = queues["work"]
-    if work is None:
-        raise AssertionError("a topology has a work queue")
-    topology = Topology(
-        wiring["exchange"], wiring["routing_key"], work, queues["audit"], queues["dead"]
-    )
-    return produce.Task(topology=topology, source=Source(*task.pop("source")), **task)
-
-
-def _address(one: dict[str, Any]) -> Address:
-    tls = one.pop("tls")
-    return Address(**one, tls=None if tls is None else Tls(**tls))
 
 
 def _say(**what: object) -> None:

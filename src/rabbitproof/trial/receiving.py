@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import platform
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from rabbitproof.errors import LedgerFailed, NotFound, RabbitproofError
-from rabbitproof.model import Advanced, Note
-from rabbitproof.proof.journal import read
+from rabbitproof.errors import NotFound, RabbitproofError
+from rabbitproof.model import Advanced
 from rabbitproof.proof.ledger import QueueReceipts
 from rabbitproof.trial.crew import here
+from rabbitproof.trial.participant import Order
 from rabbitproof.work import consume
 from rabbitproof.work import topology as wiring
 from rabbitproof.work.recorder import LedgerRecorder
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
     from rabbitproof.model import Progress, Queue
     from rabbitproof.proof.history import Writer
-    from rabbitproof.trial.crew import Crew, Member, Role
+    from rabbitproof.trial.crew import Crew
+    from rabbitproof.trial.participant import Role
     from rabbitproof.trial.place import Place
     from rabbitproof.trial.plan import Scenario
 
@@ -106,17 +107,17 @@ class Receiving:
             stream_offset="first" if queue.kind == "stream" else None,
             host=platform.node(),
         )
-        self.crew.start(
-            role,
-            name,
-            self.place.ways,
-            run=self.run_id,
+        order = Order(
+            role=role,
+            addresses=self.place.ways,
             connection=f"RabbitMQ Consumer {name} ({platform.node()})",
-            task=asdict(task),
-            queue=queue.name,
+            ledgers=str(self.folder),
+            run=self.run_id,
             heartbeat_s=work.heartbeat_s,
             pause_s=work.pause_ms / 1000 if role == "consumer" else 0.0,
+            consume=task,
         )
+        self.crew.start(name, order)
 
     def kill_one(self, pick: float | None = None) -> str | None:
         """Kill a consumer and start another one in its place.
@@ -211,20 +212,8 @@ class Receiving:
         ledgers = {"consumer": self._from_crew, "auditor": self._from_auditor}
         for role, ledger in ledgers.items():
             crew.stop(role)
-            for member in crew.of(role):
-                receipts = yield from self._read(member)
-                if receipts is not None:
-                    ledger.unite([receipts])
-
-    def _read(self, member: Member) -> Generator[Progress, None, QueueReceipts | None]:
-        if member.error is not None:
-            yield Note(f"{member.name} ended early: {member.error}")
-        try:
-            receipts = None if member.file is None else read(member.file).receipts
-        except LedgerFailed as error:
-            yield Note(f"The ledger of {member.name} can't be read: {error}")
-            receipts = None
-        return receipts
+            for record in (yield from crew.read(role)):
+                ledger.unite([record.receipts] if record.receipts is not None else [])
 
     def seen_by_processes(self) -> QueueReceipts:
         """Return what the processes recorded; complete once ``follow`` has ended."""

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import platform
 import time
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from rabbitproof.errors import LedgerFailed
 from rabbitproof.identity import Source
-from rabbitproof.model import Advanced, Note
-from rabbitproof.proof.journal import read
+from rabbitproof.model import Advanced
 from rabbitproof.trial.crew import here
+from rabbitproof.trial.participant import Order
 from rabbitproof.work import produce
 from rabbitproof.work.recorder import LedgerRecorder
 
@@ -77,7 +76,7 @@ class Sending:
         elif self.crew is not None:
             for member in self.crew.running("producer"):
                 self.crew.kill(member)
-            for _ in self._read(self.crew):
+            for _ in self._take(self.crew):
                 pass
 
     @property
@@ -131,22 +130,25 @@ class Sending:
         status = member.process.returncode
         if status is None or status >= 0 or member.file is None:
             return None
-        after = crew.start(
-            "producer",
-            member.name,
-            self.place.ways,
-            run=self.run_id,
-            connection=f"RabbitMQ Producer ({platform.node()})",
-            task={"seconds": self._seconds_left()},
-            heartbeat_s=self.scenario.workload.heartbeat_s,
-            resume=member.file,
-        )
+        after = crew.start(member.name, self._order(resume=str(member.file)))
         member.resumed = True
         crew.await_start([after])
         return (
             f"{member.name} (process {member.process.pid}) ended by signal {-status} after "
             f"{done:,} answers, with {in_flight:,} publishes unanswered; process "
             f"{after.process.pid} goes on from its ledger."
+        )
+
+    def _order(self, number: str = "", **what: Any) -> Order:
+        return Order(
+            role="producer",
+            addresses=self.place.ways,
+            connection=f"RabbitMQ Producer{number} ({platform.node()})",
+            ledgers=str(self.folder),
+            run=self.run_id,
+            heartbeat_s=self.scenario.workload.heartbeat_s,
+            seconds=self._seconds_left(),
+            **what,
         )
 
     def _seconds_left(self) -> float | None:
@@ -199,15 +201,8 @@ class Sending:
         work = self.scenario.workload
         share, rest = divmod(work.count, work.producers)
         for i in range(work.producers):
-            crew.start(
-                "producer",
-                f"producer {i + 1}",
-                self.place.ways,
-                run=self.run_id,
-                connection=f"RabbitMQ Producer {i + 1} ({platform.node()})",
-                task=asdict(self._task(i + 1, share + (i < rest))),
-                heartbeat_s=work.heartbeat_s,
-            )
+            task = self._task(i + 1, share + (i < rest))
+            crew.start(f"producer {i + 1}", self._order(f" {i + 1}", produce=task))
         total = None if work.seconds is not None else work.count
         marked = 0
         while crew.running("producer"):
@@ -216,18 +211,8 @@ class Sending:
             mark = self.done >= marked + self.mark_every
             marked = self.done if mark else marked
             yield Advanced(self.done, total, mark=False, blocked=self.blocked)
-        yield from self._read(crew)
+        yield from self._take(crew)
 
-    def _read(self, crew: Crew) -> Iterator[Progress]:
-        """Read the ledgers of all producers."""
-        members = [member for member in crew.of("producer") if not member.resumed]
-        for member in members:
-            if member.error is not None:
-                yield Note(f"{member.name} ended early: {member.error}")
-            try:
-                outcomes = None if member.file is None else read(member.file).outcomes
-            except LedgerFailed as error:
-                yield Note(f"The ledger of {member.name} can't be read: {error}")
-                outcomes = None
-            if outcomes is not None:
-                self.outcomes.append(outcomes)
+    def _take(self, crew: Crew) -> Iterator[Progress]:
+        records = yield from crew.read("producer")
+        self.outcomes += [one.outcomes for one in records if one.outcomes is not None]

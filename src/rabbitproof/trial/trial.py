@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from rabbitproof.amqp.connection import Connection
     from rabbitproof.model import Progress, TrialResult
     from rabbitproof.proof.verify import Judged
-    from rabbitproof.trial.crew import Role
+    from rabbitproof.trial.participant import Role
     from rabbitproof.trial.place import Place
     from rabbitproof.trial.plan import Scenario
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pamqp import commands
 
@@ -58,7 +58,6 @@ from rabbitproof.work.unnamed import Unnamed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
-    from typing import Literal
 
     from pamqp.common import FieldValue
 

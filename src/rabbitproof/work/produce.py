@@ -30,8 +30,8 @@ from rabbitproof.errors import (
     RabbitproofError,
     UsageError,
 )
-from rabbitproof.identity import HOST_HEADER, id_prefix, identify
-from rabbitproof.model import Advanced, Produced, Started
+from rabbitproof.identity import HOST_HEADER, Source, id_prefix, identify
+from rabbitproof.model import Advanced, Produced, Started, Topology
 from rabbitproof.proof.latency import RunLatency
 from rabbitproof.proof.ledger import Outcomes, runs
 from rabbitproof.work import topology as wiring
@@ -45,8 +45,7 @@ if TYPE_CHECKING:
 
     from rabbitproof.amqp.connection import Connection
     from rabbitproof.amqp.session import Event
-    from rabbitproof.identity import Source
-    from rabbitproof.model import Progress, Topology
+    from rabbitproof.model import Progress
 
 _BATCH: Final = 500
 """Messages encoded at once; beyond this a longer buffer gains nothing measurable."""
