@@ -11,12 +11,14 @@ from rabbitproof.model import Claims
 from rabbitproof.proof.entries import DeclaredQueue, End, Header, Wiring
 from rabbitproof.proof.history import Began, Counted, Over, Plan, Writer, ended
 from rabbitproof.proof.journal import Journal
+from rabbitproof.proof.record import files, read
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from rabbitproof.proof.history import Entry
+    from rabbitproof.proof.record import Record
 
 RUN, OTHER = "0a1b2c3d4e5f", "ffffffffffff"
 SECOND = 10**9
@@ -75,6 +77,11 @@ def took_part(folder: Path, *, marked: bool = True) -> list[Entry]:
 def empty(messages: int = 0, consumers: int = 0) -> Counted:
     """A count of the work queue."""
     return Counted(queue="work.queue", by="declare", messages=messages, consumers=consumers)
+
+
+def read_all(folder: Path) -> list[Record]:
+    """All ledgers of a folder, by name."""
+    return [read(path) for path in files([folder])]
 
 
 def produced(

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from rabbitproof.proof.journal import Record, read, read_all
+from files import read_all
+from rabbitproof.proof.record import Record, read
 from support import consumer, drive, ready, witness
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def test_a_producer_killed_at_any_moment_has_written_down_what_it_sent(
         done = shell.run("produce", "--resume", str(folder))
         assert done.returncode == 0, done.stderr
         assert "purged" not in done.stderr
-        (after,) = read_all([folder])
+        (after,) = read_all(folder)
         assert after.ended
         assert after.outcomes is not None
         assert set(after.outcomes.confirmed) == set(range(1, 8_001))
@@ -149,7 +150,7 @@ def test_a_consumer_stopped_with_ctrl_c_proves_that_the_queue_was_empty(
     out, err = taking.communicate(timeout=20)
     assert taking.returncode == 130, err
     assert "consumed=2999" in out
-    (record,) = [one for one in read_all([tmp_path]) if one.receipts is not None]
+    (record,) = [one for one in read_all(tmp_path) if one.receipts is not None]
     assert record.end is not None, (record.events, err)
     assert record.end.counts == {"work.queue": 0}
     assert ready(vhost.url, "work.queue") == 0
@@ -175,7 +176,7 @@ def test_a_full_disk_ends_the_run_and_nothing_is_acknowledged_that_was_not_recor
                      prepare=small)  # fmt: skip
     assert done.returncode == 4, done.stderr
     assert "can't be written" in done.stderr
-    (record,) = [one for one in read_all([tmp_path]) if one.receipts is not None]
+    (record,) = [one for one in read_all(tmp_path) if one.receipts is not None]
     assert record.receipts is not None
     assert record.torn
     left = ready(vhost.url, "work.queue")

@@ -51,8 +51,8 @@ ALL_HAVE_ROOM, PASSED_OVER = 0.7, 0.1
 
 def journal(folder: Path, kind: Any, number: int) -> Journal:
     """Begin a ledger file."""
-    from rabbitproof.proof.entries import DeclaredQueue, Effective, Wiring
-    from rabbitproof.proof.journal import Header, Journal
+    from rabbitproof.proof.entries import DeclaredQueue, Effective, Header, Wiring
+    from rabbitproof.proof.journal import Journal
 
     classic = Effective(type="classic", durable=True, arguments={})
     queue = DeclaredQueue(name=QUEUE, role="work", type="classic", effective=classic)

@@ -11,7 +11,9 @@ import pytest
 
 from rabbitproof.identity import identify
 from rabbitproof.model import Advanced, Decision
-from rabbitproof.proof.verdict import Drop, QueueEvidence, judge, lost_ids, proves_drained
+from rabbitproof.proof.books import lost_ids
+from rabbitproof.proof.evidence import Drop, QueueEvidence, proves_drained
+from rabbitproof.proof.verdict import judge
 from support import consumer, producer, ready, topology, witness
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ import trustme
 
 from rabbitproof.broker import ports as ports_module
 from rabbitproof.broker import watchdog
-from rabbitproof.broker.node import Node, TlsFiles
+from rabbitproof.broker.layout import TlsFiles
+from rabbitproof.broker.node import Node
 from rabbitproof.errors import NodeFailed
 from support import eventually, leftovers, processes_below, put, take
 

@@ -9,7 +9,7 @@ import pytest
 
 from rabbitproof.broker.management import Management
 from rabbitproof.identity import Source, new_run
-from rabbitproof.proof.journal import read
+from rabbitproof.proof.record import read
 from rabbitproof.proof.verify import verify
 from rabbitproof.work import consume, produce
 from rabbitproof.work.recorder import LedgerRecorder

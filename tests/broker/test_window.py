@@ -114,14 +114,14 @@ def test_others_on_the_queue_make_missing_unknown(vhost: Any) -> None:
 
 
 def test_a_ledger_is_kept_and_ends_with_the_brokers_count(vhost: Any, tmp_path: Path) -> None:
-    from rabbitproof.proof.record import read_all
+    from files import read_all
 
     drive(producer(vhost.url, 50, topology=topology(audit=None)))
     with receiving(vhost.url, prefetch=30, recorder=LedgerRecorder(tmp_path)) as receiver:
         eventually(lambda: receiver.messages.last == 30, "the prefetch is full")
         receiver.shown(10)
         eventually(lambda: receiver.messages.last == 40, "it goes on")
-    (record,) = read_all([tmp_path])
+    (record,) = read_all(tmp_path)
     assert record.receipts is not None
     assert record.receipts.unique == 40
     assert record.ended

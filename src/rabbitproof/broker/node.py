@@ -36,8 +36,6 @@ from rabbitproof.text import safe
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["Node", "TlsFiles"]
-
 _POLL_S = 0.03
 """Between two looks at a node that ends."""
 

@@ -27,15 +27,13 @@ from rabbitproof.proof.codec import encode
 from rabbitproof.proof.entries import End, Happening, Header, Kind, Moment
 from rabbitproof.proof.frames import LINE, LONGEST_LIST, LONGEST_RANGE, START, crc_of, frame, pack
 from rabbitproof.proof.ledger import Outcomes, QueueReceipts, Receipts
-from rabbitproof.proof.record import SUFFIX, Record, read, read_all
+from rabbitproof.proof.record import SUFFIX, Record, read
 from rabbitproof.text import safe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
     from typing import Self
-
-__all__ = ["Header", "Journal", "Record", "read", "read_all"]
 
 _ENTRIES: Final = 1_000
 """Entries kept back at most before they are written without being asked for."""

@@ -162,11 +162,6 @@ def _understand(path: Path, name: str, data: bytes | mmap.mmap) -> Record:
     return _Reading(path).all(data)
 
 
-def read_all(folders: Iterable[Path]) -> list[Record]:
-    """Read every ledger in these folders, by name."""
-    return [read(path) for path in files(folders)]
-
-
 def files(folders: Iterable[Path]) -> list[Path]:
     """Return the ledger files of these folders, by name. Raise LedgerFailed for what is none."""
     found: list[Path] = []

@@ -29,19 +29,14 @@ from typing import TYPE_CHECKING, Final
 from pyroaring import BitMap
 
 from rabbitproof.model import Decision, Verdict
-from rabbitproof.proof.books import LOST_IDS_SHOWN, audit, lost_ids
-from rabbitproof.proof.evidence import Drop, Gaps, QueueEvidence, proves_drained
+from rabbitproof.proof.books import audit
+from rabbitproof.proof.evidence import Gaps, QueueEvidence
 from rabbitproof.proof.ledger import Outcomes
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
     from rabbitproof.model import QueueVerdict
-
-__all__ = [
-    "LOST_IDS_SHOWN", "Claim", "Drop", "Gaps", "QueueEvidence", "judge", "lost_ids",
-    "proves_drained",
-]  # fmt: skip
 
 _WENT: Final = {
     "expired": "expired",

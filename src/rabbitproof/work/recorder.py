@@ -22,8 +22,8 @@ from msgspec import structs
 from rabbitproof import __version__
 from rabbitproof.errors import RabbitproofError
 from rabbitproof.process import Life, Process, boot_id, since_boot_ns
-from rabbitproof.proof.entries import DeclaredQueue, Effective, End, Wiring
-from rabbitproof.proof.journal import Header, Journal
+from rabbitproof.proof.entries import DeclaredQueue, Effective, End, Header, Wiring
+from rabbitproof.proof.journal import Journal
 from rabbitproof.work import topology as wiring
 from rabbitproof.work.depths import Depths
 

@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 
 from rabbitproof.identity import Source, message_id
 from rabbitproof.model import Decision
+from rabbitproof.proof.books import lost_ids
+from rabbitproof.proof.evidence import Drop, QueueEvidence
 from rabbitproof.proof.ledger import Outcomes, QueueReceipts
-from rabbitproof.proof.verdict import Drop, QueueEvidence, judge, lost_ids
+from rabbitproof.proof.verdict import judge
 
 RUN = "0a1b2c3d4e5f"
 STRANGER = Source("ffffffffffff", 1)

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from msgspec import convert, structs
 from pyroaring import BitMap
 
+from files import read_all
 from rabbitproof.errors import LedgerEmpty, LedgerFailed, UsageError
 from rabbitproof.identity import Source
 from rabbitproof.proof import frames
@@ -26,8 +27,9 @@ from rabbitproof.proof import record as records
 from rabbitproof.proof.copies import Copies
 from rabbitproof.proof.entries import End, Header, Kind
 from rabbitproof.proof.frames import LINE, START, crc_of, frame
-from rabbitproof.proof.journal import Journal, read, read_all
+from rabbitproof.proof.journal import Journal
 from rabbitproof.proof.ledger import Outcomes, QueueReceipts, Receipts
+from rabbitproof.proof.record import read
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -438,7 +440,7 @@ def test_a_read_only_folder_can_be_read(tmp_path: Path) -> None:
     journal.path.chmod(0o444)
     tmp_path.chmod(0o555)
     try:
-        (record,) = read_all([tmp_path])
+        (record,) = read_all(tmp_path)
     finally:
         tmp_path.chmod(0o755)
     assert record.header == header()
@@ -447,9 +449,9 @@ def test_a_read_only_folder_can_be_read(tmp_path: Path) -> None:
 def test_only_files_that_are_named_ledger_are_read(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "manifest.json").write_text("{}")
-    assert read_all([tmp_path]) == []
+    assert read_all(tmp_path) == []
     with pytest.raises(LedgerFailed, match="can't be read"):
-        read_all([tmp_path / "none"])
+        read_all(tmp_path / "none")
 
 
 def test_what_was_read_is_given_back_to_the_system(tmp_path: Path) -> None:

@@ -10,15 +10,10 @@ import pytest
 
 from rabbitproof.identity import Source, message_id
 from rabbitproof.model import Decision
+from rabbitproof.proof.books import lost_ids
+from rabbitproof.proof.evidence import Drop, QueueEvidence, proves_drained
 from rabbitproof.proof.ledger import Outcomes, QueueReceipts
-from rabbitproof.proof.verdict import (
-    Claim,
-    Drop,
-    QueueEvidence,
-    judge,
-    lost_ids,
-    proves_drained,
-)
+from rabbitproof.proof.verdict import Claim, judge
 
 ONE, TWO = Source("0a1b2c3d4e5f", 1), Source("0a1b2c3d4e5f", 2)
 

@@ -10,7 +10,8 @@ from pamqp import commands
 
 from rabbitproof.amqp.deliveries import Batch, DeliveryReader
 from rabbitproof.identity import Source, checksum, message_id
-from rabbitproof.proof.verdict import QueueEvidence, judge
+from rabbitproof.proof.evidence import QueueEvidence
+from rabbitproof.proof.verdict import judge
 from rabbitproof.work.consume import Consumer, Task
 from wire import delivery
 
