@@ -182,6 +182,7 @@ def prove(
         raise UsageError("Two nodes have no majority when one is away; give --nodes 3, or 1.")
     if nodes and url is not None:
         raise UsageError("--nodes is about a private broker; leave out --url or --nodes.")
+    from rabbitproof.broker.releases import provide
     from rabbitproof.cli import report as files
     from rabbitproof.identity import new_run
     from rabbitproof.trial import dice, faults, place, soak
@@ -209,6 +210,8 @@ def prove(
         seed = dice.new_seed()
     if seed is not None and scenario != SOAK:
         chosen = dice.drawn(chosen, seed)
+    if url is None:  # before an earlier report is taken away
+        provide(rabbitmq, say)
     if report is not None:
         files.prepare(report)
     topology = chosen.wiring()

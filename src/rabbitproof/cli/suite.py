@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shlex
 import sys
 import time
 from contextlib import ExitStack
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from rabbitproof.broker import releases
 from rabbitproof.cli import report as files
 from rabbitproof.cli.exits import Exit
 from rabbitproof.cli.follow import follow, say
@@ -73,6 +75,8 @@ class All:
 
     def run(self, wanted: Sequence[Scenario | Entry]) -> Exit:
         """Carry out all of them, show the table, return the exit code."""
+        if self.theirs is None:  # before an earlier report is taken away
+            releases.provide(self.rabbitmq, say)
         if self.report is not None:
             files.prepare_all(self.report, names(wanted))
         say(announced(wanted, self.seed))
@@ -161,7 +165,10 @@ class All:
 
     def _command(self, scenario: Scenario) -> str:
         """Return what to type to repeat this one alone."""
-        command = self.command.replace("--all", scenario.name, 1)
+        words = shlex.split(self.command.replace("--all", scenario.name, 1))
+        if self.report is not None:  # its own part of the report, not all of it
+            words[words.index("--report") + 1] = str(self.report / scenario.name)
+        command = shlex.join(words)
         if self.seed is None and scenario.seed is not None:
             command += f" --seed {scenario.seed}"
         return command
@@ -204,9 +211,7 @@ class All:
 
 def private(stack: ExitStack, rabbitmq: str | None, note: Callable[[str], None]) -> suite.Nodes:
     """Return what gives each scenario a corner of a private broker."""
-    from rabbitproof.broker.releases import provide
-
-    return stack.enter_context(suite.Nodes(provide(rabbitmq, note), note))
+    return stack.enter_context(suite.Nodes(releases.provide(rabbitmq, note), note))
 
 
 def elsewhere(connection: Connection) -> Callable[[Scenario, str], AbstractContextManager[Place]]:

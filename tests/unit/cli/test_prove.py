@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from rabbitproof.cli import prove
 from rabbitproof.cli.exits import run
+from rabbitproof.view.report import GENERATOR
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.mark.parametrize(
@@ -38,3 +44,13 @@ def test_the_highest_seed_is_the_same_everywhere() -> None:
 
     assert prove.MOST_SEED == dice.MOST_SEED
     assert prove.SOAK == soak.NAME
+
+
+@pytest.mark.parametrize(("what", "name"), [("offline", "report.html"), ("--all", "index.html")])
+def test_what_is_refused_leaves_an_earlier_report(what: str, name: str, tmp_path: Path) -> None:
+    """A release that there is not is found out before anything is taken away."""
+    page = tmp_path / name
+    page.write_text(GENERATOR)
+    arguments = [what, "--rabbitmq", "nonsense", "--report", str(tmp_path)]
+    assert run(prove.app, "rabbitproof prove", arguments) == 2
+    assert page.is_file()

@@ -229,6 +229,7 @@ def test_reports_of_one_and_of_several_releases_replace_each_other(
     assert run(prove.app, "rabbitproof prove", alone) == 0
     one = files(tmp_path)
     assert "offline/report.html" in one
+    assert world.carried[0][3].endswith(f"--report {tmp_path / 'offline'}")
     assert world.prove("--report", str(tmp_path)) == 0
     assert "offline/report.html" not in files(tmp_path)
     assert "4.3.6/offline/report.html" in files(tmp_path)
