@@ -15,7 +15,7 @@ import pytest
 from rabbitproof.broker.proxy import Proxy
 from rabbitproof.errors import GivenUp
 from rabbitproof.model import Advanced, Disconnected, Note, Purged, Started
-from rabbitproof.work.audit import Replayer
+from rabbitproof.work.audit import Records, Replayer
 from rabbitproof.work.audit import Task as Replay
 from rabbitproof.work.deadletter import Mover
 from rabbitproof.work.deadletter import Task as Move
@@ -157,7 +157,7 @@ def test_a_replay_gives_up_where_nothing_is_ever_confirmed(vhost: Vhost, dropper
         records = [record_of(one) for some in held.read() for one in some]
         held.give_back()
     task = Replay(speed=None, give_up_s=GIVE_UP_S)
-    given_up(Replayer(task, records, connector(through(vhost.url, dropper.port))))
+    given_up(Replayer(task, Records(records), connector(through(vhost.url, dropper.port))))
     assert 3 <= dropper.connections <= 20
 
 
