@@ -32,8 +32,8 @@ from pamqp.heartbeat import Heartbeat
 from rabbitproof import __version__
 from rabbitproof.amqp import methods
 from rabbitproof.amqp.confirms import Confirms, read_confirms
-from rabbitproof.amqp.deliveries import Batch, Delivery, DeliveryReader
-from rabbitproof.amqp.publishes import FRAME_METHOD, FRAME_OVERHEAD
+from rabbitproof.amqp.deliveries import LARGEST_HEADER, Batch, Delivery, DeliveryReader
+from rabbitproof.amqp.publishes import FRAME_HEADER, FRAME_METHOD, FRAME_OVERHEAD
 from rabbitproof.errors import LocalProtocolError, RemoteProtocolError
 
 if TYPE_CHECKING:
@@ -314,9 +314,10 @@ class Session:
         kind = data[position]
         channel = int.from_bytes(data[position + 1 : position + 3], "big")
         size = int.from_bytes(data[position + 3 : position + 7], "big")
-        if self.frame_max and size + FRAME_OVERHEAD > self.frame_max:
+        most = LARGEST_HEADER if kind == FRAME_HEADER else self.frame_max - FRAME_OVERHEAD
+        if self.frame_max and size > most:
             raise RemoteProtocolError(
-                f"The peer sent a frame of {size} bytes where at most {self.frame_max} were "
+                f"The peer sent a frame of {size} bytes where at most {most} were "
                 "agreed; check that the port is RabbitMQ's and not another server's."
             )
         end = position + size + FRAME_OVERHEAD

@@ -95,6 +95,8 @@ class Held:
         """Channel -> the highest tag that came on it."""
         self._held = 0
         """Messages that were read and not acknowledged."""
+        self._acknowledged: set[int] = set()
+        """Channels on which something was, and may be under way."""
         self._current = 0
         self._inbox: list[Message] = []
         """What came while nobody read."""
@@ -201,7 +203,15 @@ class Held:
     def acknowledge(self, delivery: Delivery) -> None:
         """Take one message out of the queue."""
         self._held -= 1
+        self._acknowledged.add(delivery.channel)
         self.connection.tell(delivery.channel, commands.Basic.Ack(delivery.delivery_tag))
+
+    def catch_up(self) -> None:
+        """Wait until the broker has handled all acknowledgements so far."""
+        for channel in self._acknowledged:
+            # It answers one channel in order.
+            wiring.sure_count(self.connection, channel, self.queue)
+        self._acknowledged.clear()
 
     # --- the inside ---
 
