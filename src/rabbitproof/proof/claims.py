@@ -83,8 +83,12 @@ def _same(
 
 
 def unfired(run: Run, fired: Sequence[str]) -> list[str]:
-    """Return which of the planned faults did not happen, each as often as it did not."""
-    plan: Plan | None = None if run.history is None else run.history.plan
+    """Return which of the planned faults did not happen, each as often as it did not.
+
+    A history that is cut may lack what it says of them.
+    """
+    history = run.history
+    plan: Plan | None = None if history is None or history.cut is not None else history.plan
     left = list(fired)
     out = []
     for name in plan.faults if plan is not None else ():

@@ -34,7 +34,7 @@ from rabbitproof.proof.evidence import Gaps, QueueEvidence
 from rabbitproof.proof.ledger import Outcomes
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from rabbitproof.model import QueueVerdict
 
@@ -88,8 +88,11 @@ def judge(
     cut = _unattempted(ledgers, queues)
     incomplete = bool(missing or gaps.consumers)
     strangers = strangers or bool(cut or gaps.producers)
+    torn = bool(cut or gaps.resent)
+    # Without confirms all is wanted that was not returned, which the rest of a ledger would say.
+    returned = torn and not all(ledger.confirms for ledger in ledgers)
     judged = {
-        name: audit(ledgers, queue, incomplete=incomplete, strangers=strangers)
+        name: audit(ledgers, queue, incomplete=incomplete or returned, strangers=strangers)
         for name, queue in queues.items()
     }
     word = "confirmed" if all(ledger.confirms for ledger in ledgers) else "sent"
@@ -97,8 +100,23 @@ def judge(
     doubts: list[str] = []
     notes: list[str] = []
     for name, queue in judged.items():
-        failures += _failures(name, queue, word, permits, others=others)
-        open_ones = _open(name, queue, queues[name], word, incomplete=incomplete)
+        failures += _failures(name, queue, word, others=others)
+        # What is not in a ledger that is not whole may make these no faults.
+        (doubts if torn else failures).extend(_as_if_first(name, queue, torn=torn))
+        open_end = incomplete or bool(queues[name].unsaid)
+        (doubts if open_end else failures).extend(
+            _unhandled(name, queue, word, permits, torn=open_end)
+        )
+        unclear = 0 if "rejected" in permits else _unclear(ledgers, queues[name])
+        open_ones = _open(
+            name,
+            queue,
+            queues[name],
+            word,
+            incomplete=incomplete,
+            returned=returned,
+            unclear=unclear,
+        )
         # What nobody read can't be decided by its count alone; that leaves the run as it is.
         (notes if _said_only(queue, queues[name]) else doubts).extend(open_ones)
         notes += _notes(name, queue, queues[name], word, permits)
@@ -177,10 +195,8 @@ def _messages(count: int, word: str = "") -> str:
     return f"{count:,} {what}s were" if count != 1 else f"{count:,} {what} was"
 
 
-def _failures(
-    name: str, queue: QueueVerdict, word: str, permits: Collection[str], *, others: bool
-) -> list[str]:
-    """Return what makes a queue's verdict fail."""
+def _failures(name: str, queue: QueueVerdict, word: str, *, others: bool) -> list[str]:
+    """Return what makes a queue's verdict fail, whatever ledgers may lack."""
     out: list[str] = []
     if queue.lost:
         among = queue.lost_among
@@ -191,21 +207,39 @@ def _failures(
     if queue.corrupt:
         what = "messages" if queue.corrupt > 1 else "message"
         out.append(f"{queue.corrupt:,} {what} in {name} did not have the right checksum.")
-    if queue.duplicates_unflagged:
-        out.append(
-            f"{name} delivered {queue.duplicates_unflagged:,} second copies as if they were "
-            "the first, of messages that were sent once."
-        )
-    if queue.reordered:
-        out.append(
-            f"{_messages(queue.reordered)} delivered by {name} behind later ones of the same "
-            "producer."
-        )
+    return out
+
+
+def _unhandled(
+    name: str, queue: QueueVerdict, word: str, permits: Collection[str], *, torn: bool
+) -> Iterator[str]:
+    """Yield what was dropped for a reason, and not handled by anybody whose ledger is here.
+
+    ``torn``: there may be others.
+    """
+    who = "nobody whose ledger is all here" if torn else "nobody"
     for reason, count in queue.unhandled.items():
         if reason not in permits:
             what = "it" if count == 1 else "them"
-            out.append(f"{_went(count, reason, word, name)}, and nobody handled {what}.")
-    return out
+            yield f"{_went(count, reason, word, name)}, and {who} handled {what}."
+
+
+def _as_if_first(name: str, queue: QueueVerdict, *, torn: bool) -> Iterator[str]:
+    """Yield what a queue delivered as if it were the first copy of what was sent once.
+
+    ``torn``: a producer's ledger may lack that it was sent again.
+    """
+    doubt = ", as far as a ledger says that is not whole" if torn else ""
+    if queue.duplicates_unflagged:
+        yield (
+            f"{name} delivered {queue.duplicates_unflagged:,} second copies as if they were "
+            f"the first, of messages that were sent once{doubt}."
+        )
+    if queue.reordered:
+        yield (
+            f"{_messages(queue.reordered)} delivered by {name} behind later ones of the same "
+            f"producer{doubt}."
+        )
 
 
 def _went(count: int, reason: str, word: str, queue: str) -> str:
@@ -216,9 +250,19 @@ def _went(count: int, reason: str, word: str, queue: str) -> str:
 
 
 def _open(
-    name: str, queue: QueueVerdict, evidence: QueueEvidence, word: str, *, incomplete: bool
+    name: str,
+    queue: QueueVerdict,
+    evidence: QueueEvidence,
+    word: str,
+    *,
+    incomplete: bool,
+    returned: bool,
+    unclear: int,
 ) -> list[str]:
-    """Return what leaves a queue's verdict open."""
+    """Return what leaves a queue's verdict open.
+
+    ``unclear``: wanted messages that were refused, and perhaps handled by somebody else.
+    """
     out: list[str] = []
     books = queue.books
     if evidence.receipts is not None and books.left:
@@ -231,6 +275,8 @@ def _open(
             why = "it is not proven that nothing is left in it"
         elif incomplete:
             why = "may have been received by one whose ledger is not all here"
+        elif returned:
+            why = "may have been returned to a producer whose ledger is not all here"
         elif evidence.unsaid:
             why = (
                 f"the ledger of {' and that of '.join(evidence.unsaid)} has no end: nobody says "
@@ -245,12 +291,25 @@ def _open(
             why = "what was dropped from it is known by number only"
         seen = "not seen" if evidence.receipts is not None else "only counted"
         out.append(f"{_messages(books.undecided, word)} {seen} in {name}, and {why}.")
+    if unclear:
+        out.append(
+            f"{_messages(unclear, word)} rejected by a consumer in {name}; it or another one that "
+            "had a copy may have given that back, so nobody says what became of it."
+        )
     if books.residue < 0:
         out.append(
             f"The books of {name} do not balance: {-books.residue:,} more copies were counted in "
             "it than there are messages that could explain them."
         )
     return out
+
+
+def _unclear(ledgers: Sequence[Outcomes], evidence: QueueEvidence) -> int:
+    """Return how many were refused that another consumer had, and may have given back."""
+    refused = evidence.unclear.by_source if evidence.unclear else {}
+    return sum(
+        len(refused[one.source].seen & one.wanted) for one in ledgers if one.source in refused
+    )
 
 
 def _said_only(queue: QueueVerdict, evidence: QueueEvidence) -> bool:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rabbitproof.proof.folder import Folder
+    from rabbitproof.proof.history import History
     from rabbitproof.proof.record import Record
     from rabbitproof.proof.run import Run
 
@@ -32,15 +33,12 @@ def gaps(found: Folder, run: Run) -> Gaps:
     """
     told = _told(run)
     history = _history(found, run)
+    senders = [
+        sentence for one in run.producers if (sentence := _cut(one, told) or _endless(one, run))
+    ]
     return Gaps(
-        producers=(
-            *history,
-            *(
-                sentence
-                for one in run.producers
-                if (sentence := _cut(one, told) or _endless(one, told))
-            ),
-        ),
+        producers=(*history, *senders),
+        resent=bool(senders or found.nameless),
         consumers=(
             *history,
             *(
@@ -67,8 +65,18 @@ def _history(found: Folder, run: Run) -> list[str]:
 
 def unsaid(run: Run, readers: Sequence[Record]) -> list[Record]:
     """Return those without an end of whose ledgers nobody says that they are whole."""
-    told = _told(run)
-    return [one for one in readers if not one.ended and _said(one, told) is None]
+    return [one for one in readers if not one.ended and not _vouched(one, run)]
+
+
+def all_told(records: Sequence[Record], history: History) -> bool:
+    """Say whether a history knows of all that is in these ledgers: it can't tell when anybody else
+    was gone.
+    """
+    told = {one.file: one.size for one in history.of(Ended)}
+    names = [one.path.name for one in records]
+    return len(set(names)) == len(names) and all(
+        one.path.name in told and one.size <= (told[one.path.name] or one.size) for one in records
+    )
 
 
 def _told(run: Run) -> dict[str, Ended]:
@@ -80,6 +88,12 @@ def _said(one: Record, told: dict[str, Ended]) -> Ended | None:
     """Return what somebody wrote down of a file after its writer was gone."""
     said = told.get(one.path.name)
     return None if said is None or said.size is None or one.size > said.size else said
+
+
+def _vouched(one: Record, run: Run) -> bool:
+    """Say whether somebody wrote down that a file is whole. What is cut may lack the last word."""
+    whole = run.history is not None and run.history.cut is None
+    return whole and _said(one, _told(run)) is not None
 
 
 def _cut(one: Record, told: dict[str, Ended]) -> str | None:
@@ -108,9 +122,9 @@ def _apart(one: Record, found: Folder) -> str | None:
     )
 
 
-def _endless(one: Record, told: dict[str, Ended]) -> str | None:
+def _endless(one: Record, run: Run) -> str | None:
     """Say that nobody knows whether a producer's ledger is whole."""
-    if one.ended or _said(one, told) is not None:
+    if one.ended or _vouched(one, run):
         return None
     return (
         f"The ledger of {who(one)} has no end, and nobody says that it is whole: what was "

@@ -9,12 +9,24 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from msgspec import convert, structs
 
-from files import OTHER, RUN, SECOND, START, consumed, empty, header, produced, told, took_part
+from files import (
+    OTHER,
+    QUEUE,
+    RUN,
+    SECOND,
+    START,
+    consumed,
+    empty,
+    header,
+    produced,
+    told,
+    took_part,
+)
 from rabbitproof.errors import LedgerFailed, UsageError
 from rabbitproof.identity import Source
 from rabbitproof.model import Claims, Expectation, FaultRecord
 from rabbitproof.proof import frames
-from rabbitproof.proof.entries import End
+from rabbitproof.proof.entries import DeclaredQueue, End, Wiring
 from rabbitproof.proof.history import Began, Broke, Dropped, Measured
 from rabbitproof.proof.journal import Journal
 from rabbitproof.proof.record import read
@@ -226,9 +238,15 @@ def test_and_it_may_be_a_stream_that_was_read_twice(tmp_path: Path) -> None:
 
 
 def test_a_queue_that_nobody_read_is_judged_by_its_count(tmp_path: Path) -> None:
-    produced(tmp_path)
+    produced(tmp_path, before=0)
     assert verify([tmp_path]).verdict.queues["work.queue"].judged_by == "count"
     assert decided(tmp_path)[0] == "PASS"
+
+
+def test_but_not_if_nobody_knows_what_it_held_before(tmp_path: Path) -> None:
+    """Ten that were there before count like ten that are lost."""
+    produced(tmp_path)
+    assert decided(tmp_path)[0] == "UNKNOWN"
 
 
 def test_with_a_consumer_that_kept_no_ledger_a_count_says_nothing(tmp_path: Path) -> None:
@@ -469,7 +487,7 @@ def test_unless_what_they_dropped_is_known(tmp_path: Path) -> None:
     produced(tmp_path, topology={"vhost": "/", "queues": queues})
     consumed(tmp_path, numbers=range(1, 8))
     gone = Dropped(queue="work.queue", reason="expired", copies=2)
-    told(tmp_path, *took_part(tmp_path), gone, empty())
+    told(tmp_path, *took_part(tmp_path), empty(), gone)
     assert verify([tmp_path]).verdict.queues["logical"].lost == 1
 
 
@@ -624,3 +642,87 @@ def in_terminal(result: TrialResult) -> None:
     lines = [words.headline(result), *words.details(result), *words.expectation(result)]
     assert not any("\x1b" in line for line in lines)
     assert "\x1b" not in json.dumps(words.as_object(result))
+
+
+@pytest.mark.parametrize(("end", "decision"), [(5, "FAIL"), (None, "UNKNOWN")])
+def test_what_a_torn_ledger_has_as_sent_once_may_have_been_sent_again(
+    tmp_path: Path, end: int | None, decision: str
+) -> None:
+    """Second copies and their order are no broker's fault then, as far as anybody knows."""
+    produced(tmp_path, end=end)
+    consumed(tmp_path, numbers=[*range(1, 11), 4])
+    result = verify([tmp_path])
+    assert str(result.verdict.decision) == decision
+    assert ("a ledger says that is not whole" in reasons(result)) is (end is None)
+
+
+def test_the_last_word_of_a_cut_history_on_a_file_may_be_missing(tmp_path: Path) -> None:
+    """It may have gone on with the ledger that was whole when the one before it was killed."""
+    produced(tmp_path, end=None)
+    consumed(tmp_path, numbers=[*range(1, 11), 4])
+    told(tmp_path, *took_part(tmp_path), over=False)
+    verdict = verify([tmp_path]).verdict
+    assert str(verdict.decision) == "UNKNOWN"
+    assert any("producer-p.ledger) has no end, and nobody says" in one for one in verdict.reasons)
+
+
+@pytest.mark.parametrize(("at_last", "lost"), [(True, 2), (False, 0)])
+def test_what_was_dropped_is_known_up_to_when_it_was_told(
+    tmp_path: Path, at_last: bool, lost: int
+) -> None:
+    """What expires after somebody read the dead letters is not lost."""
+    limited = QUEUE | {"effective": {"type": "classic", "arguments": {"x-message-ttl": 9}}}
+    produced(tmp_path, topology={"vhost": "/", "queues": [limited]})
+    consumed(tmp_path, numbers=range(1, 8))
+    dead = Dropped(queue="work.queue", reason="expired", names={1: ((8, 8),)})
+    began, *ended = took_part(tmp_path)
+    entries = [began, *ended, empty(), dead] if at_last else [began, dead, *ended, empty()]
+    told(tmp_path, *entries, topology=Wiring(queues=(convert(limited, DeclaredQueue),)))
+    assert verify([tmp_path]).verdict.queues["logical"].lost == lost
+
+
+def test_a_purge_is_not_told_of_what_may_still_be_there(tmp_path: Path) -> None:
+    """One was unseen, one copy was purged and one is there: nobody knows which was a stranger's."""
+    produced(tmp_path)
+    consumed(tmp_path, numbers=range(1, 10))
+    purge = Dropped(queue="work.queue", reason="purged", copies=1)
+    told(tmp_path, empty(), *took_part(tmp_path), purge, empty(1))
+    verdict = verify([tmp_path]).verdict
+    assert (str(verdict.decision), verdict.queues["logical"].unhandled) == ("UNKNOWN", {})
+
+
+def test_that_a_fault_fired_may_stand_behind_the_cut(tmp_path: Path) -> None:
+    produced(tmp_path)
+    told(tmp_path, over=False, faults=("broker-kill",))
+    assert "never fired" not in reasons(verify([tmp_path]))
+
+
+def test_a_message_of_which_two_copies_were_dropped_is_one(tmp_path: Path) -> None:
+    produced(tmp_path)
+    consumed(tmp_path, numbers=range(1, 10))
+    dead = Dropped(queue="work.queue", reason="expired", names={1: ((10, 10),)})
+    told(tmp_path, empty(), *took_part(tmp_path), dead, dead, empty())
+    queue = verify([tmp_path]).verdict.queues["logical"]
+    assert (queue.unhandled, queue.dropped) == ({"expired": 1}, {"expired": 2})
+
+
+@pytest.mark.parametrize(("known", "decision"), [(True, "FAIL"), (False, "UNKNOWN")])
+def test_a_history_says_nothing_of_when_others_were_gone(
+    tmp_path: Path, known: bool, decision: str
+) -> None:
+    """Whose ledger is here, and who is not in the history, may have published behind its count."""
+    produced(tmp_path, end=100)
+    consumed(tmp_path, numbers=range(1, 9), left=None)
+    told(tmp_path, empty(), *took_part(tmp_path), empty())
+    if not known:
+        late = {"numbers": range(1, 5), "confirmed": range(1, 5), "producer": 2, "end": 100}
+        produced(tmp_path, "late", **late)
+    assert str(verify([tmp_path]).verdict.decision) == decision
+
+
+def test_without_confirms_what_was_returned_may_stand_behind_the_cut(tmp_path: Path) -> None:
+    produced(tmp_path, end=None, options={"confirms": False})
+    consumed(tmp_path, numbers=range(1, 9))
+    result = verify([tmp_path])
+    assert str(result.verdict.decision) == "UNKNOWN"
+    assert "may have been returned to a producer whose ledger" in reasons(result)
