@@ -120,7 +120,7 @@ def test_a_consumer_gives_up_on_what_it_can_not_read(vhost: Vhost) -> None:
     poisoned(vhost.url)
     reading = consumer(vhost.url, "dead", give_up_s=GIVE_UP_S, expect=21)
     tries = 0
-    with pytest.raises(GivenUp, match=r"in \d+ tries .*frame larger than"):
+    with pytest.raises(GivenUp, match=r"in \d+ tries .*properties larger than"):
         for event in reading.run():
             tries += isinstance(event, Disconnected)
     assert 3 <= tries <= 20
