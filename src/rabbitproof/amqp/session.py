@@ -30,7 +30,7 @@ from pamqp.body import ContentBody
 from pamqp.heartbeat import Heartbeat
 
 from rabbitproof import __version__
-from rabbitproof.amqp import methods
+from rabbitproof.amqp import content, methods
 from rabbitproof.amqp.confirms import Confirms, read_confirms
 from rabbitproof.amqp.deliveries import LARGEST_HEADER, Batch, Delivery, DeliveryReader
 from rabbitproof.amqp.publishes import FRAME_HEADER, FRAME_METHOD, FRAME_OVERHEAD
@@ -561,8 +561,24 @@ def decode_header(payload: bytes) -> commands.Basic.Properties | None:
     try:
         content_header.unmarshal(payload)
     except Exception:  # noqa: BLE001  hostile bytes fail in many ways inside the codec
-        return None
+        return _without_what_is_odd(payload)
     return content_header.properties
+
+
+def _without_what_is_odd(payload: bytes) -> commands.Basic.Properties | None:
+    """Return the properties that can be read; a stamp that is no date, say, costs itself alone."""
+    found = content.decode(payload[content.FLAGS_AT :])
+    if "raw" in found:
+        return None
+    table = found.pop("headers", {})
+    pairs = table.items() if isinstance(table, dict) else table
+    properties = commands.Basic.Properties()
+    properties.headers = {str(key): content.plain(value) for key, value in pairs}
+    found["message_type"] = found.pop("type", None)
+    for name, value in found.items():
+        if isinstance(value, str) or name in ("delivery_mode", "priority"):
+            setattr(properties, name, value)
+    return properties
 
 
 def _decode(raw: bytes) -> object:
