@@ -200,7 +200,7 @@ class Session:
         self.server_properties: Mapping[str, object] = {}
         self.frame_max = HANDSHAKE_FRAME_MAX
         self._login = login
-        self._channel_max = CHANNEL_MAX
+        self.channel_max = CHANNEL_MAX
         self._channels: dict[int, _Channel] = {}
         self._rest = b""
         self._out: list[bytes] = [PROTOCOL_HEADER]
@@ -217,9 +217,9 @@ class Session:
     def open_channel(self) -> int:
         """Ask for a new channel and return its number. It may be used once Replied comes."""
         self._require_open()
-        number = next(i for i in range(1, self._channel_max + 2) if i not in self._channels)
-        if number > self._channel_max:
-            msg = f"The broker allows no more than {self._channel_max} channels; close some."
+        number = next(i for i in range(1, self.channel_max + 2) if i not in self._channels)
+        if number > self.channel_max:
+            msg = f"The broker allows no more than {self.channel_max} channels; close some."
             raise LocalProtocolError(msg)
         self._channels[number] = _Channel(waiting=["Channel.OpenOk"])
         self._send(number, commands.Channel.Open())
@@ -433,12 +433,10 @@ class Session:
         wanted = self._login
         # Zero means "no limit" for each of the three (section 1.4.2.5).
         self.frame_max = _smaller(tune.frame_max, wanted.frame_max)
-        self._channel_max = _smaller(tune.channel_max, CHANNEL_MAX)
+        self.channel_max = _smaller(tune.channel_max, CHANNEL_MAX)
         self._heartbeat = min(tune.heartbeat or 0, wanted.heartbeat)
         self._reader = DeliveryReader(self.frame_max)
-        self._send(
-            0, commands.Connection.TuneOk(self._channel_max, self.frame_max, self._heartbeat)
-        )
+        self._send(0, commands.Connection.TuneOk(self.channel_max, self.frame_max, self._heartbeat))
         self._send(0, methods.ConnectionOpen(wanted.vhost))
         self.state = State.OPENING
 
