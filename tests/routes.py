@@ -101,14 +101,15 @@ def world_of(name: str, dice: random.Random) -> World:
     exchanges = [f"{name}.x{n}" for n in range(dice.randint(2, 5))]
     queues = [f"{name}.q{n}" for n in range(dice.randint(2, 5))]
     nowhere = f"{name}.nowhere"
-    for one in exchanges:
+    for number, one in enumerate(exchanges):
         arguments: dict[str, Any] = {}
+        following = exchanges[(number + 1) % len(exchanges)]
         policy: dict[str, Any] = {}
-        if dice.random() < 0.5:
-            where = dice.choice([*exchanges * 2, nowhere, ""])
+        if dice.random() < 0.55:
+            where = dice.choice([*exchanges, *[following] * 8, nowhere, ""])
             arguments["alternate-exchange"] = where
         if dice.random() < 0.35:
-            policy["alternate-exchange"] = dice.choice(exchanges)
+            policy["alternate-exchange"] = dice.choice([*exchanges, following])
         kind = dice.choice(["direct", "fanout", "topic", "topic", "headers"])
         world.exchanges.append(Exchange(one, kind, dice.random() < 0.25, arguments, policy))
     for one in queues:
@@ -131,7 +132,7 @@ def world_of(name: str, dice: random.Random) -> World:
                     arguments["x-overflow"] = how
         world.queues.append(DyingQueue(one, "classic", arguments, policy))
     # Some are bound to nothing, so that their alternate exchanges have something to do.
-    sources = dice.sample(world.exchanges, k=dice.randint(1, len(exchanges)))
+    sources = dice.sample(world.exchanges, k=dice.randint(1, len(exchanges) - 1))
     for _ in range(dice.randint(4, 14)):
         source = dice.choice(sources)
         to_queue = dice.random() < 0.6
