@@ -46,6 +46,13 @@ class Timestamp(int):
     """A header's value of type T: seconds since 1970."""
 
 
+class Untold:
+    """A binding's argument of which the broker tells only that it is there."""
+
+
+UNTOLD: Final = Untold()
+
+
 @dataclass(frozen=True, slots=True)
 class Binding:
     """One binding; ``source`` is empty for the default exchange."""
@@ -367,6 +374,10 @@ def _same(wanted: Any, value: Any, *, exact: bool) -> bool | None:
 
     Arguments lose the types in lists and tables when the broker tells them.
     """
+    if wanted is UNTOLD:
+        return None
+    if isinstance(value, Decimal) and isinstance(wanted, float):
+        return None  # as which the broker tells decimals, and not the same
     if isinstance(value, Timestamp):
         value = int(value) * 1000 if exact else int(value)
     if isinstance(wanted, bytes):
