@@ -6,6 +6,8 @@ not return it. Until then it is kept here, so that it can be sent again over ano
 A returned message is recognised by its content. Of two with the same content it does not matter
 which of them it was.
 
+What goes straight into a queue goes nowhere else: ``CC`` and ``BCC`` would send it to further ones.
+
 Refuses to decide what is sent and where to, and to reconnect (``audit``, ``deadletter``).
 """
 
@@ -13,7 +15,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from pamqp import commands
 
@@ -24,6 +26,8 @@ from rabbitproof.amqp.session import Blocked, Returned, Unblocked
 from rabbitproof.work.link import check_silence
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rabbitproof.amqp.connection import Connection
     from rabbitproof.amqp.session import Event
     from rabbitproof.work.retry import Retry
@@ -33,7 +37,18 @@ WINDOW: Final = 10_000
 WINDOW_BYTES: Final = 32 << 20
 """Bytes of them at most: they are kept until they are confirmed. One message always may."""
 
+REROUTING: Final = frozenset({"CC", "BCC"})
+"""Headers by which a message would go to further queues."""
+
 Outcome = Literal["confirmed", "nacked", "returned"]
+
+
+def without(table: Any, drop: Callable[[str], bool]) -> Any:
+    """Return a message's headers, as JSON, but for those whose names are to be dropped."""
+    pairs = table.items() if isinstance(table, dict) else table
+    kept = [(key, value) for key, value in pairs if not (isinstance(key, str) and drop(key))]
+    unique = {key for key, _ in kept if isinstance(key, str)}
+    return dict(kept) if len(unique) == len(kept) else [list(pair) for pair in kept]
 
 
 class Copy(NamedTuple):
