@@ -33,6 +33,10 @@ def test_tail_export_and_replay_of_a_queue(shell: Any, vhost: Any, tmp_path: Pat
     assert ready(vhost.url, "audit.queue") == 300
     dry = shell.run("audit", "replay", str(file), "--dry-run")
     assert "300 to exchange 'direct.exchange' with key 'work'" in dry.stderr
+    assert "300 into 'work.queue'" in dry.stderr
+    assert "300 into 'audit.queue'" in dry.stderr
+    lost = shell.run("audit", "replay", str(file), "--dry-run", "--to-queue", "none")
+    assert (lost.returncode, "300 would come back: no queue" in lost.stderr) == (1, True)
     unasked = shell.run("audit", "replay", str(file))
     assert unasked.returncode == 2
     to_work = ("--to-queue", "work.queue", "--speed", "max", "--yes")

@@ -13,8 +13,11 @@ import pika
 import pytest
 
 from rabbitproof.amqp import content
+from rabbitproof.broker.management import Management
+from rabbitproof.broker.routes import read_vhost
 from rabbitproof.work import audit, export
 from rabbitproof.work import topology as wiring
+from rabbitproof.work.forecast import Forecast
 from rabbitproof.work.hold import Held, offset_of
 from rabbitproof.work.resend import Copy, Sender
 from rabbitproof.work.retry import Retry
@@ -279,6 +282,62 @@ def test_a_dry_run_sends_nothing(vhost: Any, tmp_path: Path) -> None:
     counts = send(vhost.url, path, dry_run=True)
     assert dict(counts.targets) == {(b"direct.exchange", b"work"): 10}
     assert ready(vhost.url, "work.queue") == 10
+
+
+def with_cc(channel: Any) -> None:
+    """Two queues by a key and a header each, one by an alternate exchange, one by its name."""
+    channel.exchange_declare("catch", "fanout", durable=True)
+    ours = {"alternate-exchange": "catch"}
+    channel.exchange_declare("shop", "topic", durable=True, arguments=ours)
+    for name in ("audit", "prod", "caught", "debug"):
+        channel.queue_declare(name, durable=True)
+    channel.queue_bind("audit", "shop", "order.#")
+    channel.queue_bind("prod", "shop", "copy")
+    channel.queue_bind("caught", "catch")
+    properties = pika.BasicProperties(headers={"CC": ["copy"], "color": "red"})
+    channel.basic_publish("shop", "order.new", b"1", properties)
+    channel.basic_publish("shop", "order.new", b"2")
+
+
+def test_straight_into_a_queue_is_into_no_other(vhost: Any, tmp_path: Path) -> None:
+    """A message's CC does not take a debug replay into the production queue."""
+    path = tmp_path / "e.jsonl"
+    with witness(vhost.url) as channel:
+        with_cc(channel)
+        eventually(lambda: ready(vhost.url, "audit") == 2, "both are there")
+        write(vhost.url, "audit", path, "classic")
+        counts = send(vhost.url, path, exchange="", routing_key="debug")
+        assert (counts.confirmed, counts.returned, counts.further) == (2, 0, 1)
+        assert [ready(vhost.url, name) for name in ("debug", "prod", "audit")] == [2, 1, 2]
+        headers = channel.basic_get("debug")[1].headers
+        assert headers.keys() == {"color", "rabbitproof_replayed_ns"}
+
+
+def test_a_forecast_is_what_then_happens(node: Any, vhost: Any, tmp_path: Path) -> None:
+    """Every queue that gets a copy, by its key, a header, or an alternate exchange."""
+    path = tmp_path / "e.jsonl"
+    with witness(vhost.url) as channel:
+        with_cc(channel)
+        eventually(lambda: ready(vhost.url, "audit") == 2, "both are there")
+        write(vhost.url, "audit", path, "classic")
+        channel.queue_unbind("audit", "shop", "order.#")
+    with Management(node.management_url, node.username, node.password) as api:
+        model = read_vhost(api, vhost.name)
+
+    def forecast(**task: Any) -> Forecast:
+        found = Forecast(model)
+        for _ in audit.Replayer(
+            audit.Task(**task, dry_run=True), export.records(path), connector(vhost.url), found
+        ).run():
+            pass
+        return found
+
+    assert forecast().queues == {("prod", "CC"): 1, ("caught", ""): 1}
+    assert forecast(exchange="", routing_key="debug").queues == {("debug", ""): 2}
+    assert forecast(exchange="", routing_key="none").nowhere == 2
+    assert forecast(exchange="none").refused == {"'none': there is no such exchange": 2}
+    send(vhost.url, path)
+    assert [ready(vhost.url, name) for name in ("audit", "prod", "caught")] == [2, 2, 1]
 
 
 @pytest.mark.slow

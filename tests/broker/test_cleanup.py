@@ -12,7 +12,7 @@ import pytest
 from rabbitproof.broker.management import Management
 from rabbitproof.errors import ManagementError
 from rabbitproof.work import cleanup
-from support import connector, drive, producer, witness
+from support import connector, drive, eventually, producer, witness
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,6 +41,10 @@ def exists(url: str, queue: str) -> bool:
         except pika.exceptions.ChannelClosedByBroker:
             return False
     return True
+
+
+def names_of(api: Management, vhost: Any) -> set[str]:
+    return {one.name for one in api.exchanges(vhost.name)}
 
 
 def delete(
@@ -97,22 +101,69 @@ def test_all_leaves_rabbitmqs_own_and_other_vhosts(
         }
         assert all(one.ok for one in results)
         assert exists(vhost.url, own)
-        assert {name for name in api.exchanges(vhost.name) if not name.startswith("amq.")} == {""}
+        assert {name for name in names_of(api, vhost) if not name.startswith("amq.")} == {""}
         assert cleanup.plan(connection, api, vhost.name, "all") == ()
 
 
-def test_exchanges_are_those_without_bindings(
+def test_exchanges_are_those_that_nothing_uses(
     vhost: Any, api: Management, connection: Connection
 ) -> None:
-    """An exchange that is bound on either side stays."""
+    """Bound on either side, named by or naming another, named by a queue or a policy: it stays."""
     drive(producer(vhost.url, 1))
+    define(api, vhost, "dl", {"dead-letter-exchange": "dlx.policy"}, "queues")
+    define(api, vhost, "ae", {"alternate-exchange": "catch.policy"}, "exchanges")
     with witness(vhost.url) as channel:
-        for name in ("unused", "from", "to"):
+        for name in ("unused", "from", "to", "catch", "catch.policy", "dlx", "dlx.policy", "none"):
             channel.exchange_declare(name, "fanout", durable=True)
+        ours = {"alternate-exchange": "catch"}
+        channel.exchange_declare("in", "direct", durable=True, arguments=ours)
+        channel.exchange_declare("by policy", "direct", durable=True)
         channel.exchange_bind("to", "from")
-    results = delete(connection, api, vhost.name, "exchanges")
-    assert [(one.item.name, one.ok) for one in results] == [("unused", True)]
-    assert {"direct.exchange", "from", "to", "amq.direct"} <= set(api.exchanges(vhost.name))
+        channel.queue_declare("q", durable=True, arguments={"x-dead-letter-exchange": "dlx"})
+    items = cleanup.plan(connection, api, vhost.name, "exchanges")
+    assert {one.name: one.kept for one in items} == {
+        "by policy": "what comes to it goes on to its alternate exchange 'catch.policy'",
+        "catch": "it is the alternate exchange of 'in'",
+        "catch.policy": "it is the alternate exchange of 'by policy'",
+        "direct.exchange": "it leads to the queue 'audit.queue'",
+        "dlx": "it is the dead letter exchange of the queue 'q'",
+        "dlx.policy": "the policy 'dl' names it as dead-letter-exchange",
+        "from": "it leads to the exchange 'to'",
+        "in": "what comes to it goes on to its alternate exchange 'catch'",
+        "none": "",
+        "to": "the exchange 'from' leads to it",
+        "unused": "",
+    }
+    results = list(cleanup.carry_out(connection, api, vhost.name, "exchanges", items))
+    assert [(one.item.name, one.ok) for one in results] == [("none", True), ("unused", True)]
+    assert {one.name for one in items if one.kept} <= names_of(api, vhost)
+
+
+def define(api: Management, vhost: Any, name: str, definition: dict[str, str], kind: str) -> None:
+    """Make a policy for what is called `by policy`; of queues there is none."""
+    body = {"pattern": "^by policy$", "definition": definition, "apply-to": kind}
+    api._request("PUT", "policies", vhost.name, name, body=body)
+
+
+@pytest.mark.slow  # for the broker computes rates every five seconds
+def test_an_exchange_into_which_messages_come_stays(
+    vhost: Any, api: Management, connection: Connection
+) -> None:
+    """Bound to nothing, and its publisher would still be refused without it."""
+
+    def plan() -> cleanup.Item:
+        (item,) = cleanup.plan(connection, api, vhost.name, "exchanges")
+        return item
+
+    with witness(vhost.url) as channel:
+        channel.exchange_declare("events", "fanout", durable=True)
+
+        def comes_in() -> bool:
+            channel.basic_publish("events", "", b"")
+            return "messages a second come in" in plan().kept
+
+        assert plan().kept == ""
+        eventually(comes_in, "a rate above 0", 40)
 
 
 def test_an_exchange_that_was_bound_meanwhile_stays(
@@ -126,7 +177,7 @@ def test_an_exchange_that_was_bound_meanwhile_stays(
         channel.queue_bind("q", "unused")
     (result,) = cleanup.carry_out(connection, api, vhost.name, "exchanges", items)
     assert (result.ok, result.found) == (False, True)
-    assert "unused" in api.exchanges(vhost.name)
+    assert "unused" in names_of(api, vhost)
 
 
 def test_what_is_rabbitmqs_own_is_refused_by_name(

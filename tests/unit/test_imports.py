@@ -20,7 +20,18 @@ LADDER = [
     {"view", "trial"},
     {"work"},
     {"amqp", "broker", "proof"},
-    {"model", "snapshot", "received", "text", "errors", "address", "tls", "identity", "process"},
+    {
+        "model",
+        "snapshot",
+        "received",
+        "routing",
+        "text",
+        "errors",
+        "address",
+        "tls",
+        "identity",
+        "process",
+    },
 ]
 """Rooms by level. A room may import itself and what is on a lower level; not its neighbours."""
 LOWEST = LADDER[-1]

@@ -14,8 +14,17 @@ Fields: https://www.rabbitmq.com/docs/http-api-reference.
 
 from __future__ import annotations
 
+import base64
+import binascii
+import contextlib
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
+
+from rabbitproof.routing import UNTOLD, Binding
+
+_VOID: Final = "undefined"
+_BYTES: Final = "Not UTF-8, base64 is: "
+"""How RabbitMQ's API shows values that JSON has no form for (rabbit_mgmt_format.erl)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +61,19 @@ class QueueInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class Binding:
-    """One binding; ``source`` is empty for the default exchange."""
+class ExchangeInfo:
+    """One exchange. What the broker does not tell is None; ``type`` is empty then."""
 
-    source: str
-    destination: str
-    destination_type: str
-    routing_key: str
+    name: str
+    type: str
+    internal: bool | None
+    arguments: dict[str, Any] | None = field(hash=False)
+    policy: str
+    """The name of the policy that applies; empty for none."""
+    published: int | None
+    """Messages that came in; None as well when none ever did."""
+    rate: float | None
+    """Of those, a second, as the broker computed it last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +117,54 @@ def read_who(answer: dict[str, Any]) -> Who:
     return Who(text(answer, "name"), tuple(map(str, tags)) if isinstance(tags, list) else ())
 
 
+def read_exchange(answer: dict[str, Any]) -> ExchangeInfo | None:
+    """Read one element of ``/api/exchanges``; None when it does not say its name."""
+    name = told(answer, "name")
+    stats = mapping(answer, "message_stats") or {}
+    rate = (mapping(stats, "publish_in_details") or {}).get("rate")
+    sound = isinstance(rate, int | float) and not isinstance(rate, bool) and rate >= 0
+    return (
+        name
+        if name is None
+        else ExchangeInfo(
+            name=name,
+            type=text(answer, "type"),
+            internal=flag(answer, "internal"),
+            arguments=read_arguments(answer),
+            policy=text(answer, "policy"),
+            published=count(stats, "publish_in"),
+            rate=rate if sound else None,
+        )
+    )
+
+
 def read_binding(answer: dict[str, Any]) -> Binding | None:
     """Read one element of ``/api/bindings``; None when it does not say what it binds."""
-    ends = [
-        told(answer, key) for key in ("source", "destination", "destination_type", "routing_key")
-    ]
-    return None if None in ends else Binding(*ends)  # type: ignore[arg-type]  # there is no None
+    source, destination, kind, key = (
+        told(answer, name) for name in ("source", "destination", "destination_type", "routing_key")
+    )
+    if source is None or destination is None or kind is None or key is None:
+        return None
+    return Binding(source, destination, kind, key, read_arguments(answer))
+
+
+def read_arguments(answer: dict[str, Any]) -> dict[str, Any] | None:
+    """Return arguments as they were given, as far as the API's JSON tells.
+
+    A void and the text ``undefined`` look the same there: that is ``UNTOLD``. Bytes that are no
+    text come in base64 behind a sentence.
+    """
+    found = mapping(answer, "arguments")
+    return None if found is None else {key: _argument(value) for key, value in found.items()}
+
+
+def _argument(value: Any) -> Any:
+    if value == _VOID:
+        return UNTOLD
+    if isinstance(value, str) and value.startswith(_BYTES):
+        with contextlib.suppress(binascii.Error):
+            return base64.b64decode(value.removeprefix(_BYTES), validate=True)
+    return value
 
 
 def read_connection(answer: dict[str, Any]) -> ConnectionInfo:

@@ -25,21 +25,22 @@ from __future__ import annotations
 import json
 import re
 import time
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
 import httpx
 
 from rabbitproof.address import HIGHEST_PORT, MANAGEMENT_PORT, Tls
 from rabbitproof.broker.answers import (
-    Binding,
     ConnectionInfo,
+    ExchangeInfo,
     Overview,
     QueueInfo,
     Who,
     mapping,
     read_binding,
     read_connection,
+    read_exchange,
     read_overview,
     read_queue,
     read_who,
@@ -49,6 +50,9 @@ from rabbitproof.broker.answers import (
 from rabbitproof.errors import ManagementError, ManagementUnreachable, UsageError
 from rabbitproof.text import safe
 from rabbitproof.tls import client_context
+
+if TYPE_CHECKING:
+    from rabbitproof.routing import Binding
 
 TIMEOUT = 10.0
 """Seconds for one request, from connecting to the last byte. The broker itself gives its
@@ -163,10 +167,19 @@ class Management:
             if (name := told(one, "name")) is not None
         }
 
-    def exchanges(self, vhost: str) -> list[str]:
-        """Return the names of a vhost's exchanges; the default one is called ``""``."""
-        names = (told(one, "name") for one in self._list("exchanges", vhost))
-        return [name for name in names if name is not None]
+    def exchanges(self, vhost: str) -> list[ExchangeInfo]:
+        """Return a vhost's exchanges; the default one is called ``""``."""
+        found = map(read_exchange, self._list("exchanges", vhost))
+        return [exchange for exchange in found if exchange is not None]
+
+    def policies(self, vhost: str) -> dict[str, dict[str, Any]]:
+        """Return what each policy of a vhost defines, by its name."""
+        return {
+            name: definition
+            for one in self._list("policies", vhost)
+            if (name := told(one, "name")) is not None
+            and (definition := mapping(one, "definition")) is not None
+        }
 
     def bindings(
         self, vhost: str, *, queue: str | None = None, exchange: str | None = None

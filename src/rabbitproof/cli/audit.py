@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from rabbitproof.broker.answers import QueueInfo
     from rabbitproof.work.audit import Counts, Records, Task
     from rabbitproof.work.export_lines import Record
+    from rabbitproof.work.forecast import Forecast
     from rabbitproof.work.hold import Held
 
 app = new_app(no_args_is_help=True, help="Look at the audit trail, keep it, send it again.")
@@ -321,10 +322,15 @@ def _first(records: Iterator[Record], limit: int) -> Iterator[Record]:
 
 
 def _replay(connection: Connection, task: Task, records: Records) -> Exit:
+    from rabbitproof.cli.held import vhost_of
     from rabbitproof.cli.show import Show
     from rabbitproof.work.audit import Replayer
+    from rabbitproof.work.forecast import Forecast
 
-    replayer = Replayer(task, records, connection.dialer("RabbitMQ Replay"))
+    forecast = None
+    if task.dry_run and (vhost := vhost_of(connection)) is not None:
+        forecast = Forecast(vhost)
+    replayer = Replayer(task, records, connection.dialer("RabbitMQ Replay"), forecast)
     show, counts = Show("audit"), replayer.counts
     try:
         show.all(replayer.run())
@@ -337,6 +343,16 @@ def _replay(connection: Connection, task: Task, records: Records) -> Exit:
     show.data(_summary(counts, task, "done" if well else "ended"))
     for (exchange, key), count in counts.targets.most_common(_TARGETS):
         show.note(f"{count:,} to exchange '{safe(exchange)}' with key '{safe(key)}'")
+    if counts.further:
+        show.note(
+            f"{counts.further:,} have CC or BCC, which are left out: nothing but "
+            f"'{safe(str(task.routing_key))}' gets a copy."
+        )
+    if forecast is not None:
+        for line in _forecast(forecast):
+            show.note(line)
+        if forecast.nowhere or forecast.refused:
+            return Exit.FAILED
     if counts.first is not None and counts.last is not None and task.dry_run:
         show.note(f"sent over {max(counts.last - counts.first, 0):,.1f} s at their time")
     if lacks is not None:
@@ -352,6 +368,21 @@ def _replay(connection: Connection, task: Task, records: Records) -> Exit:
             "was sent; make room and replay the rest."
         )
     return Exit.DONE if well or (task.dry_run and lacks is None) else Exit.FAILED
+
+
+def _forecast(forecast: Forecast) -> Iterator[str]:
+    """Say which queues would get copies."""
+    shown = forecast.queues.most_common(_TARGETS)
+    for (queue, by), count in shown:
+        yield f"{count:,} into '{safe(queue)}'" + (f", by the header {by}" if by else "")
+    if len(shown) < len(forecast.queues):
+        yield f"… and {len(forecast.queues) - len(shown):,} more queues"
+    if forecast.nowhere:
+        yield f"{forecast.nowhere:,} would come back: no queue takes them."
+    for why, count in forecast.refused.most_common(_TARGETS):
+        yield f"{count:,} would be refused, exchange {safe(why, 300)}."
+    for why, count in forecast.unknown.most_common(_TARGETS):
+        yield f"{count:,} may go to further queues: {safe(why, 300)}."
 
 
 def _summary(counts: Counts, task: Task, word: str) -> str:

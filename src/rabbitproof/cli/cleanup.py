@@ -39,7 +39,7 @@ def cleanup(
         list[str] | None,
         typer.Argument(
             metavar="all | exchanges | QUEUE…",
-            help="all: every queue and exchange of the vhost; exchanges: those without bindings; "
+            help="all: every queue and exchange of the vhost; exchanges: those that nothing uses; "
             "else the names of queues. Behind --, names that begin with a dash.",
         ),
     ] = None,
@@ -71,10 +71,10 @@ def cleanup(
     ):
         vhost = opened.address.vhost
         items = plan(opened, api, vhost, task, names)
-        there = [item for item in items if item.found]
+        there = [item for item in items if item.found and not item.kept]
         _show(items, vhost, dry_run=dry_run)
         if dry_run:
-            return Exit.DONE if len(there) == len(items) else Exit.FAILED
+            return Exit.DONE if all(item.found for item in items) else Exit.FAILED
         remote = _remote(connection)
         if task == "all" and there and remote is not None:
             wanted = f"This is {remote}, not this machine. Type the vhost's name to go on:"
@@ -113,8 +113,9 @@ def _remote(connection: Connection) -> str | None:
 
 
 def _show(items: Sequence[Item], vhost: str, *, dry_run: bool) -> None:
-    """Say on standard error what will go."""
-    there = [item for item in items if item.found]
+    """Say on standard error what will go, and what stays."""
+    _list([f"exchange {safe(item.name)} stays: {item.kept}" for item in items if item.kept])
+    there = [item for item in items if item.found and not item.kept]
     if not there:
         note(f"there is nothing to delete in vhost {safe(vhost, 60)}.")
         return
@@ -130,15 +131,21 @@ def _show(items: Sequence[Item], vhost: str, *, dry_run: bool) -> None:
         f"{'would delete' if dry_run else 'to delete'} in vhost {safe(vhost, 60)}: "
         + " and ".join(filter(None, (count, exchanges)))
     )
-    for item in there[:_SHOWN]:
-        note(f"  {_described(item)}")
-    if len(there) > _SHOWN:
-        note(f"  … and {len(there) - _SHOWN:,} more")
+    _list([f"  {_described(item)}" for item in there])
+
+
+def _list(lines: Sequence[str]) -> None:
+    for line in lines[:_SHOWN]:
+        note(line)
+    if len(lines) > _SHOWN:
+        note(f"  … and {len(lines) - _SHOWN:,} more")
 
 
 def _described(item: Item) -> str:
     if item.kind == "exchange":
-        return f"exchange {safe(item.name)}"
+        if not item.published:
+            return f"exchange {safe(item.name)}"
+        return f"exchange {safe(item.name)}: {_count(item.published, 'message')} came, none lately"
     held = "? messages"
     if item.messages is not None:
         held = f"{'at least ' if item.more else ''}{_count(item.messages, 'message')}"

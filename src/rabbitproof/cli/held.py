@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rabbitproof.cli.ask import confirm
 from rabbitproof.cli.exits import note
-from rabbitproof.errors import NotFound, UsageError
+from rabbitproof.errors import NotFound, RabbitproofError, UsageError
 from rabbitproof.text import safe
 from rabbitproof.work import topology as wiring
 from rabbitproof.work.cleanup import require_same_cluster
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rabbitproof.amqp.connection import Connection as Amqp
     from rabbitproof.broker.answers import QueueInfo
     from rabbitproof.cli.connection import Connection
+    from rabbitproof.routing import Vhost
 
 _LIMIT_BY_DEFAULT = (4, 0)
 """From this release on every quorum queue has a delivery limit, of 20."""
@@ -49,6 +50,19 @@ def look_at(opened: Amqp, connection: Connection, queue: str) -> QueueInfo:
             reply="",
         )
     return info
+
+
+def vhost_of(connection: Connection) -> Vhost | None:
+    """Return what decides on routing at a broker; None, and why, where nobody tells."""
+    from rabbitproof.broker.routes import read_vhost
+
+    try:
+        with connection.open("RabbitMQ Routing") as opened, connection.api.open() as api:
+            require_same_cluster(opened, api)
+            return read_vhost(api, opened.address.vhost)
+    except RabbitproofError as error:
+        note(f"which queues get copies can't be told: {error}")
+        return None
 
 
 def may_hold(opened: Amqp, info: QueueInfo, *, yes: bool) -> bool:

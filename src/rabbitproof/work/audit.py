@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any, Final
 from rabbitproof.errors import ConnectionLost, RabbitproofError
 from rabbitproof.model import Advanced, Note, Started
 from rabbitproof.text import safe
-from rabbitproof.work.export import checked_copy, sent_at
+from rabbitproof.work.export import checked_copy, names_of, sent_at
 from rabbitproof.work.export_lines import record_of
 from rabbitproof.work.hold import Held, offset_of
 from rabbitproof.work.link import GIVE_UP_S, passes, reopen, shun
-from rabbitproof.work.resend import Sender
+from rabbitproof.work.resend import REROUTING, Sender
 from rabbitproof.work.retry import Retry
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from rabbitproof.model import Progress
     from rabbitproof.work.export import Writer
     from rabbitproof.work.export_lines import Record
+    from rabbitproof.work.forecast import Forecast
     from rabbitproof.work.resend import Copy, Result
 
 NACK_DEADLINE_S: Final = 30.0
@@ -212,6 +213,8 @@ class Counts:
     """When the first and the last of them say that they were sent."""
     targets: Counter[tuple[bytes, bytes]] = field(default_factory=Counter)
     """(exchange, routing key) -> messages, for a dry run."""
+    further: int = 0
+    """Lost their CC or BCC, by which further queues would have got them."""
     seconds: float = 0.0
 
     @property
@@ -223,8 +226,16 @@ class Counts:
 class Replayer:
     """Sends records again. ``counts`` may be read at any time."""
 
-    def __init__(self, task: Task, source: Records, connect: Callable[[], Connection]) -> None:
+    def __init__(
+        self,
+        task: Task,
+        source: Records,
+        connect: Callable[[], Connection],
+        forecast: Forecast | None = None,
+    ) -> None:
+        """``forecast`` counts where the copies of a dry run would go."""
         self.task = task
+        self._forecast = forecast
         self.counts = Counts()
         self.aside: dict[str, list[int]] = {}
         """Why some were refused -> the first of them, by their place in what was read."""
@@ -308,6 +319,8 @@ class Replayer:
                 self.counts.read += 1
                 copy = self._take(record)
                 self.counts.targets[copy.exchange, copy.routing_key] += 1
+                if self._forecast is not None:
+                    self._forecast.add(copy)
         finally:
             self._source.close()
         yield Advanced(self.counts.read, None, mark=False)
@@ -317,6 +330,8 @@ class Replayer:
         if when is not None:
             counts.first = when if counts.first is None else counts.first
             counts.last = when
+        if self._routing_key is not None:
+            counts.further += not REROUTING.isdisjoint(names_of(record))
         return checked_copy(record, time.time_ns(), self._exchange, self._routing_key)
 
     def _pump(self) -> Iterator[Progress]:

@@ -5,16 +5,20 @@ holds, ``carry_out`` deletes it and says of each whether it is gone.
 
 Rules: before anything is planned, AMQP and the Management API have to name the same cluster.
 What is called ``amq.…`` is RabbitMQ's own and never touched, nor is the default exchange. Who
-else deletes at the same time is no error of ours: what is gone by then is "not found".
+else deletes at the same time is no error of ours: what is gone by then is "not found". An exchange
+is in use when it is bound, when anything names it or it names another, and when messages come in;
+of ``exchanges``, such stay.
 Refuses to know who is asked and how (``cli``).
 """
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from rabbitproof.amqp import methods
+from rabbitproof.broker.routes import exchange_of, policies_of, queue_of
 from rabbitproof.errors import ChannelClosed, ManagementError, ManagementUnreachable, NotFound
 from rabbitproof.text import safe
 from rabbitproof.work import topology as wiring
@@ -46,6 +50,10 @@ class Item:
     consumers: int | None = None
     found: bool = True
     """False: there is no such queue."""
+    published: int | None = None
+    """Messages that came to an exchange so far, none lately; None: none, or not told."""
+    kept: str = ""
+    """Why an exchange stays: what it is in use for; a clause, safe to show."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +91,55 @@ def plan(
                 seen = _look(connection, api, vhost, name, known=info.messages)
                 if seen.found:
                     found.append(seen)
-    exchanges = [name for name in api.exchanges(vhost) if name and not name.startswith(BUILT_IN)]
-    if what == "exchanges":
-        bindings = api.bindings(vhost)
-        used = {one.source for one in bindings} | {
-            one.destination for one in bindings if one.destination_type == "exchange"
-        }
-        exchanges = [name for name in exchanges if name not in used]
-    return (*found, *(Item("exchange", name) for name in sorted(exchanges)))
+    exchanges = [
+        one for one in api.exchanges(vhost) if one.name and not one.name.startswith(BUILT_IN)
+    ]
+    uses = _uses(api, vhost) if what == "exchanges" else {}
+    return (
+        *found,
+        *(
+            Item("exchange", one.name, published=one.published, kept=uses.get(one.name, ""))
+            for one in sorted(exchanges, key=lambda one: one.name)
+        ),
+    )
+
+
+def _uses(api: Management, vhost: str) -> dict[str, str]:
+    """Return what each exchange in use is in use for."""
+    policies = policies_of(api, vhost)
+    uses: dict[str, str] = {}
+
+    def use(name: str | None, why: str) -> None:
+        if name is not None:
+            uses.setdefault(name, why)
+
+    for binding in api.bindings(vhost):
+        if binding.source:
+            use(binding.source, f"it leads to the {binding.destination_type} "
+                f"'{safe(binding.destination)}'")  # fmt: skip
+            if binding.destination_type == "exchange":
+                use(binding.destination, f"the exchange '{safe(binding.source)}' leads to it")
+    for exchange in api.exchanges(vhost):
+        if exchange.rate:
+            use(exchange.name, f"{exchange.rate:,.1f} messages a second come in")
+        try:
+            alternate = exchange_of(exchange, policies).alternate
+        except LookupError:
+            use(exchange.name, "whether it has an alternate exchange is not told")
+            continue
+        if alternate is not None:
+            use(exchange.name, f"what comes to it goes on to its alternate exchange "
+                f"'{safe(alternate)}'")  # fmt: skip
+            use(alternate, f"it is the alternate exchange of '{safe(exchange.name)}'")
+    for queue in api.queues_with_policies(vhost):
+        with contextlib.suppress(LookupError):
+            use(queue_of(queue, policies).exchange,
+                f"it is the dead letter exchange of the queue '{safe(queue.name)}'")  # fmt: skip
+    for name, definition in (policies or {}).items():
+        for key in ("alternate-exchange", "dead-letter-exchange"):
+            if isinstance(wanted := definition.get(key), str):
+                use(wanted, f"the policy '{safe(name)}' names it as {key}")
+    return uses
 
 
 def carry_out(
@@ -98,6 +147,8 @@ def carry_out(
 ) -> Iterator[Deleted]:
     """Delete these one after another and yield what became of each."""
     for item in items:
+        if item.kept:
+            continue
         if item.name.startswith(BUILT_IN) or not item.name:
             yield Deleted(item, ok=False, why="its name is kept for RabbitMQ's own objects")
         elif not item.found:

@@ -34,7 +34,7 @@ from rabbitproof.text import safe
 from rabbitproof.work import topology as wiring
 from rabbitproof.work.hold import HELD, Held
 from rabbitproof.work.link import GIVE_UP_S, passes, reopen, shun
-from rabbitproof.work.resend import Copy, Sender
+from rabbitproof.work.resend import REROUTING, Copy, Sender, without
 from rabbitproof.work.retry import Retry
 
 if TYPE_CHECKING:
@@ -47,12 +47,9 @@ if TYPE_CHECKING:
     from rabbitproof.model import Progress
     from rabbitproof.work.resend import Result
 
-"""How often the message was retried; an integer."""
 _DEATHS: Final = re.compile(r"x-death|x-(first|last)-death-(queue|reason|exchange)")
 _OF_A_DELIVERY: Final = ("x-delivery-count", "x-acquired-count")
 """Headers that say something of a delivery and not of the message."""
-_REROUTING: Final = ("CC", "BCC")
-"""Headers by which a message would go to further queues."""
 _REPORT_S: Final = 0.5
 
 
@@ -239,22 +236,19 @@ def copy_of(letter: Letter, task: Task) -> Copy:
     properties = dict(letter.properties)
     target = task.to_queue if task.to_queue is not None else letter.first_queue
     table = properties.get("headers")
-    if table is not None or task.what == "retry":
-        pairs = list(table.items() if isinstance(table, dict) else table or ())
-        drop = {*_OF_A_DELIVERY, *_REROUTING}
-        if task.what == "retry":
-            drop.add(RETRIES_HEADER)
-        kept = [
-            (key, value)
-            for key, value in pairs
-            if not isinstance(key, str)
-            or not (key in drop or (task.what == "retry" and _DEATHS.fullmatch(key)))
-        ]
-        if task.what == "retry":
-            kept.append((RETRIES_HEADER, {"l": letter.retries + 1}))
-        unique = {str(key) for key, _ in kept}
-        as_object = len(unique) == len(kept) and all(isinstance(key, str) for key, _ in kept)
-        properties["headers"] = dict(kept) if as_object else kept
+    retried = task.what == "retry"
+    if table is not None or retried:
+
+        def drop(key: str) -> bool:
+            of_retry = key == RETRIES_HEADER or _DEATHS.fullmatch(key)
+            return key in _OF_A_DELIVERY or key in REROUTING or bool(retried and of_retry)
+
+        kept = without(table or {}, drop)
+        if retried:
+            mark = {"l": letter.retries + 1}
+            kept = [*kept, [RETRIES_HEADER, mark]] if isinstance(kept, list) else (
+                kept | {RETRIES_HEADER: mark})  # fmt: skip
+        properties["headers"] = kept
     return Copy(b"", target.encode(), content.encode(properties), letter.delivery.body)
 
 

@@ -299,7 +299,7 @@ def _queues(connection: Connection, topology: Topology, *, demanded: bool) -> It
 def _bindings(api: Management, connection: Connection, topology: Topology) -> Iterator[Finding]:
     vhost = connection.address.vhost
     try:
-        exchanges = api.exchanges(vhost)
+        exchanges = {one.name for one in api.exchanges(vhost)}
         for queue in topology.queues:
             if api.queue(vhost, queue.name) is None:
                 continue

@@ -31,7 +31,7 @@ from rabbitproof.amqp import content
 from rabbitproof.errors import ExportBroken, UsageError
 from rabbitproof.text import safe
 from rabbitproof.work.export_lines import BARE_MARK_HEADER, MARK_HEADER, Lines, dump
-from rabbitproof.work.resend import Copy
+from rabbitproof.work.resend import REROUTING, Copy, without
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -54,10 +54,14 @@ _LAST_S: Final = 10**11
 def copy_of(record: Record, at_ns: int, *, exchange: bytes | None, key: bytes | None) -> Copy:
     """Return a record as a publish with the mark of a replay; ``exchange`` and ``key`` replace
     its own. Raise ValueError for what is no record.
+
+    With a ``key`` of ours it goes to that place alone: CC and BCC are taken out.
     """
     properties = record["properties"]
     if "raw" not in properties:  # else there is no table to put the mark into
         table = properties.get("headers")
+        if key is not None and table is not None:
+            table = without(table, REROUTING.__contains__)
         name = BARE_MARK_HEADER if table is None else MARK_HEADER
         if table is None or isinstance(table, dict):
             table = {**(table or {}), name: {"l": at_ns}}
@@ -79,6 +83,13 @@ def body_of(record: Record) -> bytes:
         body: bytes = text.encode()
         return body
     return base64.b64decode(record["body_base64"], validate=True)
+
+
+def names_of(record: Record) -> set[str]:
+    """Return the names of a record's headers."""
+    table = record["properties"].get("headers") or {}
+    keys = table if isinstance(table, dict) else [key for key, _ in table]
+    return {key for key in keys if isinstance(key, str)}
 
 
 def sent_at(record: Record) -> float | None:

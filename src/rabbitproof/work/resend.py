@@ -11,6 +11,8 @@ it close the channel, without a word of which one it was. Then what was in fligh
 smaller and smaller pieces, until one message is alone with the refusal: that one is ``refused``,
 with the broker's reason, and all others go on.
 
+What goes straight into a queue goes nowhere else: ``CC`` and ``BCC`` would send it to further ones.
+
 Refuses to decide what is sent and where to, and to reconnect (``audit``, ``deadletter``).
 """
 
@@ -19,7 +21,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from pamqp import commands
 
@@ -32,6 +34,8 @@ from rabbitproof.text import safe
 from rabbitproof.work.link import check_silence, passes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rabbitproof.amqp.connection import Connection
     from rabbitproof.amqp.session import Event
     from rabbitproof.work.retry import Retry
@@ -53,7 +57,18 @@ _OF_A_KEY: Final = "to topic"
 _MOST_CLOSED: Final = 1_000
 """Exchanges remembered, so that not every message to one of them costs a channel."""
 
+REROUTING: Final = frozenset({"CC", "BCC"})
+"""Headers by which a message would go to further queues."""
+
 Outcome = Literal["confirmed", "nacked", "returned", "refused"]
+
+
+def without(table: Any, drop: Callable[[str], bool]) -> Any:
+    """Return a message's headers, as JSON, but for those whose names are to be dropped."""
+    pairs = table.items() if isinstance(table, dict) else table
+    kept = [(key, value) for key, value in pairs if not (isinstance(key, str) and drop(key))]
+    unique = {key for key, _ in kept if isinstance(key, str)}
+    return dict(kept) if len(unique) == len(kept) else [list(pair) for pair in kept]
 
 
 class Copy(NamedTuple):

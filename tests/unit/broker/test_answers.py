@@ -5,10 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rabbitproof.broker import answers
+from rabbitproof.routing import UNTOLD
 
 KEYS = [
     "name", "type", "durable", "arguments", "messages", "messages_ready", "consumers", "state",
     "tags", "user", "vhost", "client_properties", "rabbitmq_version", "queue_totals", "source",
+    "message_stats", "policy", "internal",
 ]  # fmt: skip
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -20,6 +22,7 @@ READERS = [
     answers.read_who,
     answers.read_queue,
     answers.read_binding,
+    answers.read_exchange,
     answers.read_connection,
 ]
 
@@ -44,3 +47,20 @@ def test_an_empty_answer_has_no_counts() -> None:
 def test_true_is_no_count() -> None:
     assert answers.read_queue({"messages": True}).messages is None
     assert answers.read_queue({"messages": 0}).messages == 0
+
+
+def test_arguments_are_what_they_were_as_far_as_the_api_tells() -> None:
+    told = {"a": 1, "v": "undefined", "b": "Not UTF-8, base64 is: /wA=", "t": "text", "l": [1]}
+    assert answers.read_arguments({"arguments": told}) == {
+        "a": 1, "v": UNTOLD, "b": b"\xff\x00", "t": "text", "l": [1],
+    }  # fmt: skip
+    assert answers.read_arguments({"arguments": []}) == {}
+    assert answers.read_arguments({}) is None
+
+
+@pytest.mark.parametrize("rate", [None, "1", True, -1.0, {}])
+def test_a_rate_that_is_none_is_not_told(rate: Any) -> None:
+    stats = {"publish_in": 3, "publish_in_details": {"rate": rate}}
+    exchange = answers.read_exchange({"name": "x", "message_stats": stats})
+    assert exchange is not None
+    assert (exchange.rate, exchange.published) == (None, 3)

@@ -1,0 +1,167 @@
+"""Routing that no broker is needed for: what can't be told, what is refused, whose word wins."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rabbitproof.routing import (
+    Binding,
+    DyingQueue,
+    Exchange,
+    Hop,
+    Timestamp,
+    Vhost,
+    topic_matches,
+)
+
+WORDS = st.lists(st.sampled_from(["", "a", "b", "ab", "*", "#"]), max_size=6).map(".".join)
+
+
+def vhost(
+    *exchanges: Exchange, bindings: Any = (), queues: str = "q r", release: Any = (4, 3)
+) -> Vhost:
+    return Vhost(exchanges, [DyingQueue(one) for one in queues.split()], bindings, release)
+
+
+def bound(source: str, destination: str = "q", key: str = "k", **more: Any) -> Binding:
+    kind = "exchange" if destination.startswith("x") else "queue"
+    return Binding(source, destination, kind, key, more.get("arguments", {}))
+
+
+@given(WORDS, WORDS)
+def test_a_topic_matches_as_a_regular_expression_does(pattern: str, key: str) -> None:
+    parts = [
+        {"*": "[^.]*[.]", "#": "(?:[^.]*[.])*"}.get(word, re.escape(word) + "[.]")
+        for word in (pattern.split(".") if pattern else [])
+    ]
+    words = key + "." if key else ""
+    assert topic_matches(pattern, key) == bool(re.fullmatch("".join(parts), words))
+
+
+def test_each_queue_is_named_with_the_way_to_it() -> None:
+    model = vhost(
+        Exchange("x", "direct"),
+        Exchange("x2", "topic", arguments={"alternate-exchange": "x3"}),
+        Exchange("x3", "fanout"),
+        bindings=[bound("x"), bound("x", "x2"), bound("x2", "q", "z"), bound("x3", "r")],
+    )
+    routes = model.publish("x", "other", {"CC": ["k"]})
+    assert routes.queues == {
+        "q": (Hop("x", "CC", "k"),),
+        "r": (Hop("x", "CC", "k"), Hop("x2", "alternate exchange"), Hop("x3", "fanout")),
+    }
+    assert routes.unroutable is False
+
+
+@pytest.mark.parametrize("kind", ["x-random", "x-consistent-hash", "x-delayed-message", ""])
+def test_an_exchange_of_an_unknown_kind_is_not_guessed_at(kind: str) -> None:
+    model = vhost(
+        Exchange("x", "fanout"),
+        Exchange("x2", kind, arguments={"alternate-exchange": "x3"}),
+        Exchange("x3", "fanout"),
+        bindings=[bound("x", "x2"), bound("x2", "q"), bound("x3", "r")],
+    )
+    routes = model.publish("x", "k")
+    assert routes.queues == {}
+    assert len(routes.unknown) == 1
+    assert repr(kind) in routes.unknown[0]
+    assert routes.unroutable is None
+
+
+@pytest.mark.parametrize(
+    ("exchange", "arguments"),
+    [
+        (Exchange("x", "direct", arguments=None), {}),
+        (Exchange("x", "direct", policy=None), {}),
+        (Exchange("x", "headers"), None),
+        (Exchange("x", "headers"), {"h": [1]}),
+        (Exchange("x", "headers", arguments={"alternate-exchange": "x2"}), {"h": [1]}),
+    ],
+)
+def test_what_is_not_told_is_not_guessed_at(exchange: Exchange, arguments: Any) -> None:
+    model = vhost(
+        exchange,
+        Exchange("x2", "fanout"),
+        bindings=[bound("x", arguments=arguments), bound("x2", "r")],
+    )
+    routes = model.publish("x", "other", {"h": [1]})
+    assert routes.queues == {}
+    assert routes.unknown
+    assert routes.unroutable is None
+
+
+def test_what_is_told_elsewhere_is_enough() -> None:
+    ours = {"alternate-exchange": "x2"}
+    model = vhost(
+        Exchange("x", "direct", arguments=ours, policy=None),
+        Exchange("x2", "fanout"),
+        bindings=[bound("x2")],
+    )
+    routes = model.publish("x", "k")
+    assert routes.queues == {"q": (Hop("x", "alternate exchange"), Hop("x2", "fanout"))}
+    assert routes.unknown == ()
+
+
+def test_what_the_broker_refuses_is_not_unroutable() -> None:
+    model = vhost(Exchange("x", "fanout", internal=True), Exchange("x2", "fanout"))
+    for exchange, headers, why in [
+        ("none", {}, "no such exchange"),
+        ("x", {}, "internal"),
+        ("x2", {"CC": "k"}, "CC is no list"),
+        ("x2", {"BCC": None}, "BCC is no list"),
+    ]:
+        routes = model.publish(exchange, "k", headers)
+        assert why in str(routes.refused)
+        assert routes.unroutable is False
+
+
+def test_a_reply_goes_to_a_client() -> None:
+    assert vhost().publish("", "amq.rabbitmq.reply-to.g2dk").unroutable is None
+    assert vhost().publish("", "nobody").unroutable is True
+    assert vhost().publish("", "q").queues == {"q": (Hop("", "routing key", "q"),)}
+
+
+@pytest.mark.parametrize(
+    ("release", "wanted", "value", "matches"),
+    [
+        ((3, 12, 14), 1, 1.0, True),
+        ((3, 13, 0), 1, 1.0, False),
+        ((3, 10, 8), 5, Timestamp(5), True),
+        ((4, 0, 5), 5, Timestamp(5), False),
+        ((4, 0, 5), 5000, Timestamp(5), True),
+        ((4, 3, 6), 1, True, False),
+        ((4, 3, 6), "a", b"a", True),
+        ((4, 3, 6), "1", 1, False),
+        ((4, 3, 6), None, [1], True),
+        ((4, 3, 6), 1, [1], False),
+    ],
+)
+def test_a_header_is_compared_as_the_release_does(
+    release: tuple[int, ...], wanted: Any, value: Any, *, matches: bool
+) -> None:
+    model = vhost(
+        Exchange("x", "headers"), bindings=[bound("x", arguments={"h": wanted})], release=release
+    )
+    assert bool(model.publish("x", "", {"h": value}).queues) is matches
+
+
+def test_a_queue_without_a_word_about_dead_letters_can_not_be_told_of() -> None:
+    for queue in (DyingQueue("q", arguments=None), DyingQueue("q", policy=None)):
+        model = Vhost([], [queue], [], (4, 3))
+        message = model.message("", "q", {})
+        assert model.dead_letter("q", message, "rejected").unroutable is None
+
+
+def test_a_stream_and_a_queue_that_refuses_have_no_dead_letters() -> None:
+    dead = {"x-dead-letter-exchange": ""}
+    full = DyingQueue("q", arguments=dead, policy={"overflow": "reject-publish"})
+    model = Vhost([], [full, DyingQueue("r", "stream", dead)], [], (4, 3))
+    message = model.message("", "q", {})
+    assert model.dead_letter("q", message, "maxlen").queues == {}
+    assert model.dead_letter("q", message, "rejected").queues.keys() == {"q"}
+    assert model.dead_letter("r", message, "rejected").queues == {}
