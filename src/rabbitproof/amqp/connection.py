@@ -138,6 +138,11 @@ class Connection:
         return dict(self._session.server_properties)
 
     @property
+    def channel_max(self) -> int:
+        """Channels that the broker allows on this connection at once."""
+        return self._session.channel_max
+
+    @property
     def frame_max(self) -> int:
         """Bytes that one frame may have, as agreed with the broker."""
         return self._session.frame_max

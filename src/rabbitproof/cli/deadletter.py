@@ -237,27 +237,27 @@ def _carry_out(connection: Connection, task: Task, *, yes: bool) -> Exit:
     try:
         show.all(mover.run())
     except (KeyboardInterrupt, RabbitproofError):
-        show.data(_summary(mover.counts, task))
+        show.data(_summary(mover.counts, task, "stopped"))
         show.note(
             "interrupted: what was under way may be there twice now, as dead letter and as copy; "
             "none is lost. Run it again for the rest."
         )
         raise
     counts = mover.counts
-    show.data(_summary(counts, task))
+    show.data(_summary(counts, task, "ended" if counts.stayed else "done"))
     for target, count in sorted(counts.targets.items()):
         show.note(f"to '{safe(target)}': {count}")
-    for sentence in described(counts, task, mover.problems):
+    for sentence in described(mover):
         show.note(sentence)
     return Exit.FAILED if counts.stayed else Exit.DONE
 
 
-def _summary(counts: Counts, task: Task) -> str:
+def _summary(counts: Counts, task: Task, word: str) -> str:
     after = "?" if counts.after is None else counts.after
     done = "would_send" if task.dry_run else "sent"
     sent = counts.fitting - counts.stayed if task.dry_run else counts.sent
     return (
-        f"done. before={counts.before}, looked_at={counts.looked_at}, fitting={counts.fitting}, "
+        f"{word}. before={counts.before}, looked_at={counts.looked_at}, fitting={counts.fitting}, "
         f"{done}={sent}, stayed={counts.stayed}, after={after}"
     )
 

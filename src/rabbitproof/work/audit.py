@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from rabbitproof.errors import ConnectionLost, RabbitproofError
-from rabbitproof.model import Advanced, Started
+from rabbitproof.model import Advanced, Note, Started
 from rabbitproof.text import safe
 from rabbitproof.work.export import checked_copy, sent_at
 from rabbitproof.work.export_lines import record_of
@@ -44,6 +44,8 @@ _NACK_PAUSE_S: Final = 0.25
 _REPORT_S: Final = 0.5
 _BATCH: Final = 200
 """Messages handed over at once."""
+_LONG_S: Final = 30.0
+"""A wait that is told."""
 _REASONS: Final = 10
 """Reasons, and messages of each, that are named; more are counted."""
 
@@ -358,6 +360,11 @@ class Replayer:
             self._began = time.monotonic()
             return
         due = self._began + (when - first) / speed
+        if (left := due - time.monotonic()) > _LONG_S:
+            yield Note(
+                f"Message {self.counts.read:,} says that it was sent {when - first:,.0f} s after "
+                f"the first one, so it goes out in {left:,.0f} s; see --speed."
+            )
         while (left := due - time.monotonic()) > 0:
             self._settle(min(left, 1.0))
             yield from self._report()

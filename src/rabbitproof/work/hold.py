@@ -21,7 +21,7 @@ from rabbitproof.amqp.content import FLAGS_AT
 from rabbitproof.amqp.deliveries import Batch, Delivery
 from rabbitproof.amqp.publishes import FRAME_OVERHEAD
 from rabbitproof.amqp.session import ConsumerCancelled
-from rabbitproof.errors import ConsumerGone, Overdue
+from rabbitproof.errors import ConsumerGone, Overdue, UsageError
 from rabbitproof.text import safe
 from rabbitproof.work import topology as wiring
 
@@ -39,7 +39,8 @@ HELD: Final = 5_000
 bits for it), but a broker's channel gets slower with what is unacknowledged on it: 200,000 messages
 of a classic queue were read in 5.2 s with 10,000 each and in 8.9 s with 65,535 (RabbitMQ 3.10)."""
 _MOST_CHANNELS: Final = 1_000
-"""More messages each before there are more: a connection has 2,047 channels at most."""
+"""More messages each before there are more: a connection has 2,047 channels at most, or what the
+broker allows."""
 _MOST_HELD: Final = 65_535
 STREAM_PREFETCH: Final = 5_000
 _SILENCE_S: Final = 0.5
@@ -95,14 +96,18 @@ class Held:
         """Channel -> the highest tag that came on it."""
         self._held = 0
         """Messages that were read and not acknowledged."""
+        self._acknowledged: set[int] = set()
+        """Channels on which something was, and may be under way."""
         self._current = 0
         self._inbox: list[Message] = []
         """What came while nobody read."""
         self._look = connection.open_channel()
         self.there = self._count_there()
         """Messages that were ready at the start; a stream's lags."""
+        # One channel asks, and one may be needed beside.
+        self._channels_left = max(1, min(_MOST_CHANNELS, connection.channel_max - 2))
         if not stream:
-            self._hold = min(max(self._hold, self.there // _MOST_CHANNELS), _MOST_HELD)
+            self._hold = min(max(self._hold, -(-self.there // self._channels_left)), _MOST_HELD)
         if stream or min(self._hold, self.there) >= _GATHER_FROM:  # a stream's count lags
             connection.gather(_GATHER_BYTES)
         self.until = until
@@ -128,6 +133,13 @@ class Held:
             end = limit if end is None else min(limit, end)
         if end == 0:
             return
+        most = self._channels_left * self._hold
+        if end is not None and end > most:
+            raise UsageError(
+                f"'{safe(self.queue)}' has {self.there:,} messages, and with the channels that the "
+                f"broker allows (channel_max) {most:,} can be held at once: say --limit {most}, or "
+                "raise channel_max."
+            )
         if self.stream and not follow and self.until is None:
             self.until = self._last_offset()
         last = None if follow else self.until
@@ -201,7 +213,15 @@ class Held:
     def acknowledge(self, delivery: Delivery) -> None:
         """Take one message out of the queue."""
         self._held -= 1
+        self._acknowledged.add(delivery.channel)
         self.connection.tell(delivery.channel, commands.Basic.Ack(delivery.delivery_tag))
+
+    def catch_up(self) -> None:
+        """Wait until the broker has handled all acknowledgements so far."""
+        for channel in self._acknowledged:
+            # It answers one channel in order.
+            wiring.sure_count(self.connection, channel, self.queue)
+        self._acknowledged.clear()
 
     # --- the inside ---
 
