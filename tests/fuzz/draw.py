@@ -14,7 +14,7 @@ MISHAPS = (
     "twice", "lose", "lose", "lose", "wait", "hand", "hand", "late", "stale", "stale", "answer",
     "answer", "reread", "reread", "as many", "refused", "refused", "unheard", "sleep", "clock",
 )  # fmt: skip
-SPOILS = (*("early",) * 4, *("both", "damage", "zeros") * 2, "remove")
+SPOILS = ("early", *("early", "both") * 3, "damage", *("zeros",) * 2, "remove")
 """What is done to a file; with a cut for those of a wild world."""
 LIMITS = {
     "classic": ("x-message-ttl", "x-max-length"),
@@ -141,7 +141,9 @@ def _steps(random: Random, setup: Setup, mood: str) -> list[Step]:
     for q, queue in enumerate(setup.queues):
         if queue.limit and mood in ("odd", "wild"):
             steps.insert(random.randint(2, len(steps)), ("limit", q, random.randint(1, 3)))
-            if random.random() < 0.6:
+            if random.random() < 0.5:  # somebody reads them, and more come after that
+                steps[2:2] = [("limit", q, 1), ("dead_letters", q)]
+            if random.random() < 0.45:
                 steps.append(("dead_letters", q))
     # The count is taken by who carries it out, once all are gone.
     last: list[Step] = []

@@ -437,7 +437,7 @@ class World:
         """Somebody else publishes a message."""
         queue = self.queues[q % len(self.queues)]
         self.happened["a foreign message"] += 1
-        kinds = ("plain", "their checksum", "other run", "other run, damaged", "plain")
+        kinds = ("plain", "their checksum", "other run", "other run, damaged", "their checksum")
         kind = kinds[shape % len(kinds)]
         key = (OTHER_RUN, 1 + shape % 2, 1 + shape % 50) if kind.startswith("other") else None
         damage = {"their checksum": "theirs", "other run, damaged": "body"}.get(kind, "")

@@ -9,14 +9,16 @@ from fuzz import draw, files, planted, runner
 WORLDS, PARTS = 3_000, 6
 FOUND = {
     119: "second copies of what was sent again behind the cut of its ledger: the broker's fault",
-    233: "so was their order",
-    214: "refused, and still there, or handled by one whose ledger is missing: FAIL",
+    2: "so was their order",
+    292: "refused, and still there, or handled by one whose ledger is missing: FAIL",
     174: "a fault that fired behind the cut of the history never fired",
-    340: "a message of which two copies were dropped was two",
-    1728: "refused by one, and had by another one that gave it back: PASS",
-    5561: "what was dropped after somebody had read the dead letters was lost",
+    2394: "a message of which two copies were dropped was two",
+    7193: "refused by one, and had by another one that gave it back: PASS",
+    253: "what was dropped after somebody had read the dead letters was lost",
+    1006: "so was one of several",
+    1715: "so was what was sent without confirms",
+    6296: "a stranger's copy was purged, and a message that is there was said to be",
     8052: "nobody knew what a counted queue held before, so that was 0: PASS over a loss",
-    8917: "so was what a full queue dropped after that",
 }
 """Seeds of worlds that were judged wrongly once. Whoever changes how worlds are drawn draws others:
 the kinds are tested in ``test_verify`` and ``test_refusals`` as well, and in ``fuzz.planted``."""
