@@ -34,7 +34,7 @@ from rabbitproof.proof.evidence import Drop, Gaps, QueueEvidence, proves_drained
 from rabbitproof.proof.ledger import Outcomes
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from rabbitproof.model import QueueVerdict
 
@@ -102,7 +102,14 @@ def judge(
     doubts: list[str] = []
     notes: list[str] = []
     for name, queue in judged.items():
-        failures += _failures(name, queue, word, permits, others=others)
+        failures += _failures(name, queue, word, others=others)
+        for found, known in (
+            (_unasked(name, queue), not (cut or gaps.producers)),
+            (_unhandled(name, queue, word, permits), not (incomplete or queues[name].unsaid)),
+        ):
+            (failures if known else doubts).extend(
+                f"{one}{'' if known else ', as far as the ledgers here tell'}." for one in found
+            )
         open_ones = _open(name, queue, queues[name], word, incomplete=incomplete)
         # What nobody read can't be decided by its count alone; that leaves the run as it is.
         (notes if _said_only(queue, queues[name]) else doubts).extend(open_ones)
@@ -112,7 +119,7 @@ def judge(
     ]
     doubts += [claim.found for claim in claims if claim.held is None]
     doubts += [f"The ledger of {name} is missing: what it saw is not known." for name in missing]
-    doubts += [*cut, *gaps.producers, *gaps.consumers]
+    doubts += dict.fromkeys((*cut, *gaps.producers, *gaps.consumers))
     for name in dict.fromkeys(unfired):
         doubts.append(f"The fault {name} never fired, so nothing was shown.")
     if not sum(len(ledger.wanted) for ledger in ledgers):
@@ -182,10 +189,8 @@ def _messages(count: int, word: str = "") -> str:
     return f"{count:,} {what}s were" if count != 1 else f"{count:,} {what} was"
 
 
-def _failures(
-    name: str, queue: QueueVerdict, word: str, permits: Collection[str], *, others: bool
-) -> list[str]:
-    """Return what makes a queue's verdict fail."""
+def _failures(name: str, queue: QueueVerdict, word: str, *, others: bool) -> list[str]:
+    """Return what makes a queue's verdict fail, whatever else is not known."""
     out: list[str] = []
     if queue.lost:
         among = queue.lost_among
@@ -196,21 +201,31 @@ def _failures(
     if queue.corrupt:
         what = "messages" if queue.corrupt > 1 else "message"
         out.append(f"{queue.corrupt:,} {what} in {name} did not have the right checksum.")
+    return out
+
+
+def _unasked(name: str, queue: QueueVerdict) -> Iterator[str]:
+    """Yield what fails it if nobody sent those messages again: producers' ledgers say so."""
     if queue.duplicates_unflagged:
-        out.append(
+        yield (
             f"{name} delivered {queue.duplicates_unflagged:,} second copies as if they were "
-            "the first, of messages that were sent once."
+            "the first, of messages that were sent once"
         )
     if queue.reordered:
-        out.append(
+        yield (
             f"{_messages(queue.reordered)} delivered by {name} behind later ones of the same "
-            "producer."
+            "producer"
         )
+
+
+def _unhandled(
+    name: str, queue: QueueVerdict, word: str, permits: Collection[str]
+) -> Iterator[str]:
+    """Yield what fails it if no consumer handled those messages: consumers' ledgers say so."""
     for reason, count in queue.unhandled.items():
         if reason not in permits:
             what = "it" if count == 1 else "them"
-            out.append(f"{_went(count, reason, word, name)}, and nobody handled {what}.")
-    return out
+            yield f"{_went(count, reason, word, name)}, and nobody handled {what}"
 
 
 def _went(count: int, reason: str, word: str, queue: str) -> str:

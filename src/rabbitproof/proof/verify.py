@@ -66,14 +66,16 @@ def judged(found: Folder, run: Run) -> Judged:
     history = run.history
     outcomes = one_each(one.outcomes for one in run.producers if one.outcomes is not None)
     queues = {logical: evidence(run, logical) for logical in run.queues}
-    claimed = claims(run, outcomes, queues)
+    absent, cut = missing(found, run), gaps(found, run)
+    whole = not (absent or cut.producers or cut.consumers)
+    claimed = claims(run, outcomes, queues, whole=whole)
     broke = [one.record for one in history.of(Broke)] if history is not None else []
     verdict = judge(
         outcomes,
         queues,
         claimed,
-        missing=missing(found, run),
-        gaps=gaps(found, run),
+        missing=absent,
+        gaps=cut,
         unfired=unfired(run, [one.name for one in broke if one.fired]),
         permits=history.plan.claims.permits if history is not None else (),
         others=history is None,

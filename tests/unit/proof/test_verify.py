@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from msgspec import convert, structs
 
-from files import OTHER, RUN, SECOND, START, consumed, empty, header, produced, told, took_part
+from files import OTHER, RUN, SECOND, START, consumed, cut, empty, header, produced, told, took_part
 from rabbitproof.errors import LedgerFailed, UsageError
 from rabbitproof.identity import Source
 from rabbitproof.model import Claims, Expectation, FaultRecord
-from rabbitproof.proof import frames
 from rabbitproof.proof.entries import End
 from rabbitproof.proof.history import Began, Broke, Dropped, Measured
 from rabbitproof.proof.journal import Journal
@@ -264,15 +263,6 @@ def test_a_producer_whose_messages_came_and_whose_ledger_did_not_is_missing(
     assert "producer 2 of this run" in reasons(result)
 
 
-def cut(path: Path, entries: int) -> None:
-    """Leave so many frames of a ledger, as a copy that was made while it was written."""
-    data = path.read_bytes()
-    reader = frames.Reader(data)
-    for _ in zip(range(entries), reader, strict=False):
-        pass
-    path.write_bytes(data[: reader.end])
-
-
 def in_two_halves(folder: Path) -> Path:
     """A producer's ledger: header, attempt and confirm of 1 to 5, of 6 to 10, its end."""
     with Journal.create(folder, "producer-p", header("producer", "p")) as journal:
@@ -315,6 +305,25 @@ def test_what_the_rest_of_a_cut_ledger_proves_lost_is_lost(tmp_path: Path) -> No
     consumed(tmp_path, numbers=range(1, 5))
     cut(path, 3)
     assert decided(tmp_path) == ("FAIL", 1, 0)
+
+
+def test_what_a_cut_ledger_may_have_sent_again_is_not_the_brokers_fault(tmp_path: Path) -> None:
+    """Its connection broke, and it sent all but one again: twice to the consumer, and late."""
+    again = range(2, 11)
+    with Journal.create(tmp_path, "producer-p", header("producer", "p")) as journal:
+        outcomes = journal.outcomes()
+        outcomes.attempt(range(1, 11))
+        outcomes.confirm([1])
+        outcomes.attempt(again, again=True)
+        outcomes.confirm(again)
+        journal.end(End(t_ns=START + 5 * SECOND))
+    consumed(tmp_path, numbers=[1, *reversed(again), *again])
+    assert decided(tmp_path)[0] == "PASS"
+    cut(journal.path, 3)
+    result = verify([tmp_path])
+    assert str(result.verdict.decision) == "UNKNOWN"
+    told_so = ", as far as the ledgers here tell."
+    assert [one.endswith(told_so) for one in result.verdict.reasons] == [True, True, False]
 
 
 def test_the_same_file_twice_counts_once_and_the_longer_copy_counts(tmp_path: Path) -> None:
