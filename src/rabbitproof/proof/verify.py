@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from rabbitproof.proof.evidence import QueueEvidence
     from rabbitproof.proof.folder import Folder
     from rabbitproof.proof.ledger import Outcomes
+    from rabbitproof.proof.record import Record
     from rabbitproof.proof.run import Run
 
 
@@ -64,7 +65,7 @@ def examine(folders: Sequence[Path], run: str | None = None) -> Judged:
 def judged(found: Folder, run: Run) -> Judged:
     """Judge one run of what was found."""
     history = run.history
-    outcomes = one_each(one.outcomes for one in run.producers if one.outcomes is not None)
+    outcomes = one_each(_told(one, one.outcomes) for one in run.producers if one.outcomes)
     queues = {logical: evidence(run, logical) for logical in run.queues}
     absent, cut = missing(found, run), gaps(found, run)
     whole = not (absent or cut.producers or cut.consumers)
@@ -82,3 +83,12 @@ def judged(found: Folder, run: Run) -> Judged:
     )
     notes = (*verdict.notes, *(one.torn for one in run.everybody if one.torn), *found.notes)
     return Judged(result(run, replace(verdict, notes=notes), claimed), outcomes, queues)
+
+
+def _told(one: Record, outcomes: Outcomes) -> Outcomes:
+    """Return what became of a producer's messages.
+
+    One that asked for no confirms and has no end may have died between writing a number down and
+    sending it: all of it is in doubt, as without an answer.
+    """
+    return outcomes if one.ended else replace(outcomes, confirms=True)

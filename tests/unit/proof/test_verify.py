@@ -307,6 +307,21 @@ def test_what_the_rest_of_a_cut_ledger_proves_lost_is_lost(tmp_path: Path) -> No
     assert decided(tmp_path) == ("FAIL", 1, 0)
 
 
+@pytest.mark.parametrize("end", [5, None], ids=["it ended", "it was killed"])
+def test_without_confirms_what_a_killed_producer_wrote_down_may_never_have_been_sent(
+    tmp_path: Path, end: int | None
+) -> None:
+    """Also where the history says that its ledger is whole."""
+    produced(tmp_path, confirmed=[], end=end, options={"confirms": False})
+    consumed(tmp_path, numbers=range(1, 6))
+    told(tmp_path, *took_part(tmp_path), empty())
+    found = verify([tmp_path]).verdict
+    queue = found.queues["logical"]
+    assert (str(found.decision), queue.lost, queue.recovered) == (
+        ("FAIL", 5, 0) if end else ("UNKNOWN", 0, 5)
+    )  # fmt: skip
+
+
 def test_what_a_cut_ledger_may_have_sent_again_is_not_the_brokers_fault(tmp_path: Path) -> None:
     """Its connection broke, and it sent all but one again: twice to the consumer, and late."""
     again = range(2, 11)
