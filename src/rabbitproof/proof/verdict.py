@@ -105,7 +105,10 @@ def judge(
         failures += _failures(name, queue, word, others=others)
         for found, known in (
             (_unasked(name, queue), not (cut or gaps.producers)),
-            (_unhandled(name, queue, word, permits), not (incomplete or queues[name].unsaid)),
+            (
+                _unhandled(name, queue, word, permits, others=others),
+                not (incomplete or queues[name].unsaid),
+            ),
         ):
             (failures if known else doubts).extend(
                 f"{one}{'' if known else ', as far as the ledgers here tell'}." for one in found
@@ -219,13 +222,14 @@ def _unasked(name: str, queue: QueueVerdict) -> Iterator[str]:
 
 
 def _unhandled(
-    name: str, queue: QueueVerdict, word: str, permits: Collection[str]
+    name: str, queue: QueueVerdict, word: str, permits: Collection[str], *, others: bool
 ) -> Iterator[str]:
     """Yield what fails it if no consumer handled those messages: consumers' ledgers say so."""
+    taken = ", or a consumer that kept no ledger did" if others else ""
     for reason, count in queue.unhandled.items():
         if reason not in permits:
             what = "it" if count == 1 else "them"
-            yield f"{_went(count, reason, word, name)}, and nobody handled {what}"
+            yield f"{_went(count, reason, word, name)}, and nobody handled {what}{taken}"
 
 
 def _went(count: int, reason: str, word: str, queue: str) -> str:
@@ -259,7 +263,7 @@ def _open(
         elif evidence.unexplained:
             why = (
                 f"it has {' and '.join(evidence.unexplained)}, by which the broker may have "
-                "dropped them: with a dead-letter exchange it would tell"
+                "dropped them: look among its dead letters, if it has a place for them"
             )
         else:
             why = "what was dropped from it is known by number only"
