@@ -44,6 +44,7 @@ def evidence(run: Run, logical: str) -> QueueEvidence:
     if queue.kind == "stream" and readers:  # reading takes nothing from it
         found = ends.unread(found[0], readers), ends.unread(found[1], readers)
     left, second = found
+    unsaid = whole.unsaid(run, readers)
     return QueueEvidence(
         name=queue.name,
         kind=queue.kind,
@@ -53,7 +54,8 @@ def evidence(run: Run, logical: str) -> QueueEvidence:
         second=second,
         drained=proves and proves_drained(queue.kind, left, second),
         drops=(*_dropped(run, queue.name), *rejected(readers)),
-        unsaid=tuple(whole.who(one) for one in whole.unsaid(run, readers)),
+        unsaid=tuple(map(whole.who, unsaid)),
+        unsaid_handle=any(one.header.options.get("answer") != "reject" for one in unsaid),
         limits=_limits(queue),
         consumers=_at_once(readers),
         unended=sum(map(_gave_back, readers)),

@@ -107,7 +107,7 @@ def judge(
             (_unasked(name, queue), not (cut or gaps.producers)),
             (
                 _unhandled(name, queue, word, permits, others=others),
-                not (incomplete or queues[name].unsaid),
+                not (incomplete or queues[name].unsaid_handle),
             ),
         ):
             (failures if known else doubts).extend(

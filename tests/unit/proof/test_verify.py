@@ -428,9 +428,10 @@ def test_a_ledger_keeps_which_copies_somebody_sent_again(tmp_path: Path) -> None
     assert (str(result.verdict.decision), queue.duplicates_resent) == ("PASS", 2)
 
 
-def test_what_a_consumer_rejected_was_handled_by_nobody(tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", [20, None], ids=["it ended", "it was killed"])
+def test_what_a_consumer_rejected_was_handled_by_nobody(tmp_path: Path, end: int | None) -> None:
     produced(tmp_path)
-    consumed(tmp_path, options={"answer": "reject"})
+    consumed(tmp_path, options={"answer": "reject"}, end=end)
     result = verify([tmp_path])
     queue = result.verdict.queues["work.queue"]
     assert str(result.verdict.decision) == "FAIL"
