@@ -12,7 +12,7 @@ from rabbitproof.proof.history import Began, Ended
 from rabbitproof.text import safe
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from rabbitproof.proof.folder import Folder
     from rabbitproof.proof.record import Record
@@ -48,6 +48,7 @@ def gaps(found: Folder, run: Run) -> Gaps:
                 for one in run.consumers
                 if (sentence := _cut(one, told) or _apart(one, found))
             ),
+            *_elsewhere(run),
         ),
     )
 
@@ -106,6 +107,19 @@ def _apart(one: Record, found: Folder) -> str | None:
         f"There is another ledger that begins as that of {who(one)} and goes on otherwise, so one "
         "of them was altered; copy it again from the host that wrote it."
     )
+
+
+def _elsewhere(run: Run) -> Iterator[str]:
+    """Yield whose ledger is all that there is of a queue, and may be of another broker's."""
+    read = {one.header.queue for one in run.consumers}
+    for one in run.unsure:
+        if one.header.queue not in read:
+            yield (
+                f"Nobody knows whether {who(one)} read {safe(one.header.queue, 60)} or a queue of "
+                "that name elsewhere: it got nothing of this run, and its broker has another name. "
+                "Give the cluster one (rabbitmqctl set_cluster_name) and run it once more, or move "
+                "that ledger away."
+            )
 
 
 def _endless(one: Record, told: dict[str, Ended]) -> str | None:

@@ -570,8 +570,27 @@ def test_a_foreign_file_is_refused_by_name(tmp_path: Path) -> None:
 def test_a_consumer_of_another_broker_or_vhost_takes_no_part(tmp_path: Path) -> None:
     produced(tmp_path)
     consumed(tmp_path)
-    consumed(tmp_path, "e", versions={"cluster": "another"}, pid=2)
+    consumed(tmp_path, "e", versions={"cluster": "another"}, source=Source(OTHER, 1), pid=2)
     consumed(tmp_path, "f", topology={"vhost": "another"}, pid=3)
+    found = verify([tmp_path]).verdict
+    assert (str(found.decision), found.queues["work.queue"].foreign) == ("PASS", 0)
+
+
+def test_one_on_another_node_of_a_cluster_without_a_name_does(tmp_path: Path) -> None:
+    """Each node tells its own name then; what it got shows that it read this queue."""
+    produced(tmp_path)
+    consumed(tmp_path, numbers=range(1, 9), versions={"cluster": "rabbit@two"})
+    assert decided(tmp_path) == ("FAIL", 2, 0)
+
+
+def test_and_of_one_that_got_nothing_nobody_knows(tmp_path: Path) -> None:
+    """All may be lost. What another consumer got speaks for itself."""
+    produced(tmp_path)
+    consumed(tmp_path, numbers=(), versions={"cluster": "rabbit@two"})
+    result = verify([tmp_path])
+    assert str(result.verdict.decision) == "UNKNOWN"
+    assert "whether c (consumer-c.ledger) read work.queue or" in reasons(result)
+    consumed(tmp_path, "d", pid=2)
     assert decided(tmp_path)[0] == "PASS"
 
 
