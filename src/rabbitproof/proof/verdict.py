@@ -104,7 +104,7 @@ def judge(
     for name, queue in judged.items():
         failures += _failures(name, queue, word, others=others)
         for found, known in (
-            (_unasked(name, queue), not (cut or gaps.producers)),
+            (_unasked(name, queue), not (cut or gaps.producers or incomplete)),
             (
                 _unhandled(name, queue, word, permits, others=others),
                 not (incomplete or queues[name].unsaid_handle),
@@ -208,7 +208,9 @@ def _failures(name: str, queue: QueueVerdict, word: str, *, others: bool) -> lis
 
 
 def _unasked(name: str, queue: QueueVerdict) -> Iterator[str]:
-    """Yield what fails it if nobody sent those messages again: producers' ledgers say so."""
+    """Yield what fails it if nobody sent those messages again, as producers' ledgers say, and if
+    no other consumer had a part in it.
+    """
     if queue.duplicates_unflagged:
         yield (
             f"{name} delivered {queue.duplicates_unflagged:,} second copies as if they were "

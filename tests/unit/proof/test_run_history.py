@@ -182,6 +182,18 @@ def test_what_one_rejected_another_may_have_handled_whose_ledger_is_not_all_here
     assert f"and nobody handled them{kept}, as far as the ledgers here" in reasons(tmp_path)
 
 
+def test_with_one_that_is_not_here_no_order_was_promised(tmp_path: Path) -> None:
+    """Two consumers shared the queue."""
+    produced(tmp_path)
+    consumed(tmp_path, numbers=[2, 1, 3, 4])
+    other = consumed(tmp_path, "d", numbers=range(5, 11), pid=2)
+    told(tmp_path, *took_part(tmp_path), empty())
+    assert decided(tmp_path)[0] == "PASS"
+    other.unlink()
+    assert decided(tmp_path)[0] == "UNKNOWN"
+    assert "1 message was delivered by logical behind later ones" in reasons(tmp_path)
+
+
 def test_and_so_does_one_of_which_only_the_beginning_is_known(tmp_path: Path) -> None:
     produced(tmp_path)
     told(tmp_path, *took_part(tmp_path), Began(name="c", kind="consumer"), empty(10))
