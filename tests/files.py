@@ -8,6 +8,7 @@ from msgspec import ValidationError, convert, structs
 
 from rabbitproof.identity import Source
 from rabbitproof.model import Claims
+from rabbitproof.proof import frames
 from rabbitproof.proof.entries import DeclaredQueue, End, Header, Wiring
 from rabbitproof.proof.history import Began, Counted, Over, Plan, Writer, ended
 from rabbitproof.proof.journal import Journal
@@ -155,3 +156,12 @@ def consumed(
                 )
             )
     return journal.path
+
+
+def cut(path: Path, entries: int) -> None:
+    """Leave so many frames of a ledger, as a copy that was made while it was written."""
+    data = path.read_bytes()
+    reader = frames.Reader(data)
+    for _ in zip(range(entries), reader, strict=False):
+        pass
+    path.write_bytes(data[: reader.end])

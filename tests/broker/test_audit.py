@@ -327,7 +327,10 @@ def test_a_forecast_is_what_then_happens(node: Any, vhost: Any, tmp_path: Path) 
     def forecast(**task: Any) -> Forecast:
         found = Forecast(model)
         for _ in audit.Replayer(
-            audit.Task(**task, dry_run=True), export.records(path), connector(vhost.url), found
+            audit.Task(**task, dry_run=True),
+            audit.Records(export.records(path)),
+            connector(vhost.url),
+            found,
         ).run():
             pass
         return found

@@ -35,8 +35,13 @@ if TYPE_CHECKING:
 
 WORLDS = 3_000
 """Within which each has to be found, but for those in ``RARE``."""
-RARE = {"what was given back counts as handled": 6_000}
-"""What takes a refusal, another reader that lost its connection, and nothing else."""
+RARE = {
+    # A refusal, another reader that lost its connection, and nothing else.
+    "what was given back counts as handled": 6_000,
+    # A loss, no history, and somebody who still holds some when another one counts.
+    "a count while somebody consumes": 15_000,
+}
+"""What takes several things at once -> within how many worlds it has to be found."""
 
 
 def _put(where: Any, name: str, what: Any) -> Callable[[], Any]:

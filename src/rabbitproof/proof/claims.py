@@ -5,6 +5,7 @@ Pure: no I/O, no clock. Refuses to judge (``verdict``).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rabbitproof.proof import ends
@@ -20,17 +21,27 @@ if TYPE_CHECKING:
 
 
 def claims(
-    run: Run, outcomes: Sequence[Outcomes], queues: Mapping[str, QueueEvidence]
+    run: Run, outcomes: Sequence[Outcomes], queues: Mapping[str, QueueEvidence], *, whole: bool
 ) -> list[Claim]:
-    """Return what was claimed, and whether it held."""
+    """Return what was claimed, and whether it held.
+
+    Unless all files are ``whole``, what speaks against a claim may be what they lack.
+    """
     if run.history is None:
         return []
     plan = run.history.plan
-    return [
+    whole = whole and not any(queue.unsaid for queue in queues.values())
+    found = [
         *(_ready(run, outcomes) if plan.claims.ready_before else ()),
         *(_empty(run, queues) if plan.claims.empties and plan.consumed else ()),
         *(_same(run, outcomes, queues) if plan.claims.audit_equals_work else ()),
     ]
+    return [one if whole or one.held is not False else _open(one) for one in found]
+
+
+def _open(claim: Claim) -> Claim:
+    told = claim.found.removesuffix(".")
+    return replace(claim, held=None, found=f"{told}, as far as the files here tell.")
 
 
 def _ready(run: Run, outcomes: Sequence[Outcomes]) -> Iterator[Claim]:

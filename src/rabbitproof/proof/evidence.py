@@ -81,6 +81,8 @@ class QueueEvidence:
     unsaid: tuple[str, ...] = ()
     """Consumers whose ledgers have no end, and nobody says that they are whole: what nobody saw
     may have been received by them."""
+    unsaid_handle: bool = False
+    """Whether one of those handles what it gets, and does not refuse all of it."""
     kind_known: bool = True
     """False: nobody knows what type it is, so it may be a stream as well."""
     limits: tuple[str, ...] = ()

@@ -35,18 +35,20 @@ def evidence(run: Run, logical: str) -> QueueEvidence:
             # It had left the queue: who sees a further copy has it from somebody who sent it again.
             receipts.of(source).again |= got.seen
     # A count from before the end of it all says nothing about what is left now.
-    found = None
     if history is not None and whole.all_told([*run.producers, *readers], history):
-        found = ends.told(queue, history)
-    proves = found is not None or bool(readers)
-    if found is None:
+        found = ends.told(queue, history)  # by the order of its entries, whatever clocks say
+        proves = found is not None
+    else:
         last = ends.last_look(queue, run.producers, readers)
-        found = (None, None) if last is None else ends.counts(queue, last)
+        found = None if last is None else ends.counts(queue, last)
+        proves = bool(readers)
+    found = found or (None, None)
     if queue.kind == "stream" and readers:  # reading takes nothing from it
         found = ends.unread(found[0], readers), ends.unread(found[1], readers)
     left, second = found
     drained = proves and proves_drained(queue.kind, left, second)
     surely, perhaps = refusals(readers, drained=drained)
+    unsaid = whole.unsaid(run, readers)
     return QueueEvidence(
         name=queue.name,
         kind=queue.kind,
@@ -61,7 +63,8 @@ def evidence(run: Run, logical: str) -> QueueEvidence:
         ),
         unclear=perhaps,
         handled=handled(readers),
-        unsaid=tuple(whole.who(one) for one in whole.unsaid(run, readers)),
+        unsaid=tuple(map(whole.who, unsaid)),
+        unsaid_handle=any(one.header.options.get("answer") != "reject" for one in unsaid),
         limits=_limits(queue),
         consumers=_at_once(readers),
         unended=sum(map(gave_back, readers)),

@@ -89,10 +89,8 @@ def judge(
     incomplete = bool(missing or gaps.consumers)
     strangers = strangers or bool(cut or gaps.producers)
     torn = bool(cut or gaps.resent)
-    # Without confirms all is wanted that was not returned, which the rest of a ledger would say.
-    returned = torn and not all(ledger.confirms for ledger in ledgers)
     judged = {
-        name: audit(ledgers, queue, incomplete=incomplete or returned, strangers=strangers)
+        name: audit(ledgers, queue, incomplete=incomplete, strangers=strangers)
         for name, queue in queues.items()
     }
     word = "confirmed" if all(ledger.confirms for ledger in ledgers) else "sent"
@@ -102,10 +100,11 @@ def judge(
     for name, queue in judged.items():
         failures += _failures(name, queue, word, others=others)
         # What is not in a ledger that is not whole may make these no faults.
-        (doubts if torn else failures).extend(_as_if_first(name, queue, torn=torn))
-        open_end = incomplete or bool(queues[name].unsaid)
+        part = torn or incomplete
+        (doubts if part else failures).extend(_as_if_first(name, queue, torn=part))
+        open_end = incomplete or queues[name].unsaid_handle
         (doubts if open_end else failures).extend(
-            _unhandled(name, queue, word, permits, torn=open_end)
+            _unhandled(name, queue, word, permits, torn=open_end, others=others)
         )
         unclear = 0 if "rejected" in permits else _unclear(ledgers, queues[name])
         open_ones = _open(
@@ -114,7 +113,6 @@ def judge(
             queues[name],
             word,
             incomplete=incomplete,
-            returned=returned,
             unclear=unclear,
         )
         # What nobody read can't be decided by its count alone; that leaves the run as it is.
@@ -125,7 +123,7 @@ def judge(
     ]
     doubts += [claim.found for claim in claims if claim.held is None]
     doubts += [f"The ledger of {name} is missing: what it saw is not known." for name in missing]
-    doubts += [*cut, *gaps.producers, *gaps.consumers]
+    doubts += dict.fromkeys((*cut, *gaps.producers, *gaps.consumers))
     for name in dict.fromkeys(unfired):
         doubts.append(f"The fault {name} never fired, so nothing was shown.")
     if not sum(len(ledger.wanted) for ledger in ledgers):
@@ -211,17 +209,18 @@ def _failures(name: str, queue: QueueVerdict, word: str, *, others: bool) -> lis
 
 
 def _unhandled(
-    name: str, queue: QueueVerdict, word: str, permits: Collection[str], *, torn: bool
+    name: str, queue: QueueVerdict, word: str, permits: Collection[str], *, torn: bool, others: bool
 ) -> Iterator[str]:
     """Yield what was dropped for a reason, and not handled by anybody whose ledger is here.
 
-    ``torn``: there may be others.
+    ``torn``: there may be others. ``others``: or some that kept none.
     """
+    taken = ", or a consumer that kept no ledger did" if others else ""
     who = "nobody whose ledger is all here" if torn else "nobody"
     for reason, count in queue.unhandled.items():
         if reason not in permits:
             what = "it" if count == 1 else "them"
-            yield f"{_went(count, reason, word, name)}, and {who} handled {what}."
+            yield f"{_went(count, reason, word, name)}, and {who} handled {what}{taken}."
 
 
 def _as_if_first(name: str, queue: QueueVerdict, *, torn: bool) -> Iterator[str]:
@@ -229,7 +228,7 @@ def _as_if_first(name: str, queue: QueueVerdict, *, torn: bool) -> Iterator[str]
 
     ``torn``: a producer's ledger may lack that it was sent again.
     """
-    doubt = ", as far as a ledger says that is not whole" if torn else ""
+    doubt = ", as far as the files here tell" if torn else ""
     if queue.duplicates_unflagged:
         yield (
             f"{name} delivered {queue.duplicates_unflagged:,} second copies as if they were "
@@ -256,7 +255,6 @@ def _open(
     word: str,
     *,
     incomplete: bool,
-    returned: bool,
     unclear: int,
 ) -> list[str]:
     """Return what leaves a queue's verdict open.
@@ -275,8 +273,6 @@ def _open(
             why = "it is not proven that nothing is left in it"
         elif incomplete:
             why = "may have been received by one whose ledger is not all here"
-        elif returned:
-            why = "may have been returned to a producer whose ledger is not all here"
         elif evidence.unsaid:
             why = (
                 f"the ledger of {' and that of '.join(evidence.unsaid)} has no end: nobody says "
@@ -285,7 +281,7 @@ def _open(
         elif evidence.unexplained:
             why = (
                 f"it has {' and '.join(evidence.unexplained)}, by which the broker may have "
-                "dropped them: with a dead-letter exchange it would tell"
+                "dropped them: look among its dead letters, if it has a place for them"
             )
         else:
             why = "what was dropped from it is known by number only"

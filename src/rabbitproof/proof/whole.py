@@ -12,7 +12,7 @@ from rabbitproof.proof.history import Began, Ended
 from rabbitproof.text import safe
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from rabbitproof.proof.folder import Folder
     from rabbitproof.proof.history import History
@@ -46,6 +46,7 @@ def gaps(found: Folder, run: Run) -> Gaps:
                 for one in run.consumers
                 if (sentence := _cut(one, told) or _apart(one, found))
             ),
+            *_elsewhere(run),
         ),
     )
 
@@ -122,6 +123,19 @@ def _apart(one: Record, found: Folder) -> str | None:
     )
 
 
+def _elsewhere(run: Run) -> Iterator[str]:
+    """Yield whose ledger is all that there is of a queue, and may be of another broker's."""
+    read = {one.header.queue for one in run.consumers}
+    for one in run.unsure:
+        if one.header.queue not in read:
+            yield (
+                f"Nobody knows whether {who(one)} read {safe(one.header.queue, 60)} or a queue of "
+                "that name elsewhere: it got nothing of this run, and its broker has another name. "
+                "Give the cluster one (rabbitmqctl set_cluster_name) and run it once more, or move "
+                "that ledger away."
+            )
+
+
 def _endless(one: Record, run: Run) -> str | None:
     """Say that nobody knows whether a producer's ledger is whole."""
     if one.ended or _vouched(one, run):
@@ -150,8 +164,12 @@ def _absent(found: Folder, run: Run) -> list[str]:
         files[one.name] = one.file or files.get(one.name, "")
         kinds[one.name] = one.kind
     there = {one.path.name for one in run.everybody} | set(found.nameless)
+    # Of one whose end was not written down, nobody knows the file's name.
+    met = {(one.header.kind, one.header.name) for one in run.everybody}
     return [
-        f"the {kinds[name]} {safe(name, 60)}" for name, file in files.items() if file not in there
+        f"the {kinds[name]} {safe(name, 60)}"
+        for name, file in files.items()
+        if file not in there and not (not file and (kinds[name], name) in met)
     ]
 
 
