@@ -36,6 +36,14 @@ _SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 _CUT = "…"
 
 
+def fitting(value: str, octets: int) -> str:
+    """Return as much of the beginning of a text as fits in so many bytes of UTF-8.
+
+    What no bytes of UTF-8 can say becomes a question mark: a name from a command line may hold it.
+    """
+    return value.encode(errors="replace")[:octets].decode(errors="ignore")
+
+
 def _escape(match: re.Match[str]) -> str:
     character = match.group()
     code = ord(character)

@@ -34,6 +34,12 @@ def test_each_mark_of_the_progress_shows_the_message_that_reached_it(vhost: Any)
     assert [event.sample.n for event in marks if event.sample] == [str(m.done) for m in marks]
 
 
+def test_a_name_of_any_length_and_of_any_bytes_is_taken(vhost: Any) -> None:
+    drive(producer(vhost.url, 10))
+    end = drive(consumer(vhost.url, expect=10, name="\udce9" + "é" * 300))
+    assert end.consumed == 10
+
+
 def test_what_is_prefetched_beyond_expect_goes_back(vhost: Any) -> None:
     """A consumer that expects fewer leaves the rest in the queue."""
     drive(producer(vhost.url, 1000))

@@ -45,6 +45,8 @@ PROTOCOL_HEADER: Final = b"AMQP\x00\x00\x09\x01"
 FRAME_MAX: Final = 131_072
 """Bytes; what RabbitMQ suggests by itself (its default, all versions)."""
 CHANNEL_MAX: Final = 2_047
+SMALLEST_FRAME_MAX: Final = 4_096
+"""Bytes; each peer must take frames of that size (AMQP 0-9-1, section 4.2.3)."""
 HANDSHAKE_FRAME_MAX: Final = 131_072
 """Before tuning, frames are small; a larger size means that the peer does not speak AMQP."""
 
@@ -431,6 +433,11 @@ class Session:
 
     def _tune(self, tune: commands.Connection.Tune) -> None:
         wanted = self._login
+        if 0 < tune.frame_max < SMALLEST_FRAME_MAX:
+            raise RemoteProtocolError(
+                f"The broker wants frames of at most {tune.frame_max} bytes, and AMQP has them "
+                f"be {SMALLEST_FRAME_MAX} at least; check that the port is RabbitMQ's."
+            )
         # Zero means "no limit" for each of the three (section 1.4.2.5).
         self.frame_max = _smaller(tune.frame_max, wanted.frame_max)
         self.channel_max = _smaller(tune.channel_max, CHANNEL_MAX)

@@ -12,6 +12,7 @@ password.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -311,6 +312,13 @@ def _warn_of_what_shows(
             "WARNING: --insecure: NO CERTIFICATE IS VERIFIED. Anyone in between can read and "
             "change everything, the password included."
         )
+    for option, url in (("--url", flags.url), ("--management-url", flags.management_url)):
+        shown = re.search(r"//[^/@]*:([^/@]+)@", url or "")
+        if shown and shown[1] != Address().password:  # that of guest is no secret
+            warn(
+                f"warning: the password in {option} shows in the process list; prefer "
+                f"{URL_VARIABLE if option == '--url' else MANAGEMENT_VARIABLE}."
+            )
     for address in addresses:
         if address.tls is None and address.password and not is_local(address.host):
             warn(

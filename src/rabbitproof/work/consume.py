@@ -36,9 +36,9 @@ from rabbitproof.identity import (
     identify,
     identify_all,
 )
-from rabbitproof.model import Advanced, Consumed, Note, Queue, Started
+from rabbitproof.model import LONGEST_NAME, Advanced, Consumed, Note, Queue, Started
 from rabbitproof.proof.ledger import QueueReceipts
-from rabbitproof.text import safe
+from rabbitproof.text import fitting, safe
 from rabbitproof.work import topology as wiring
 from rabbitproof.work.arrivals import Arrivals
 from rabbitproof.work.cpu import Cpu
@@ -285,7 +285,7 @@ class Consumer:
             channel,
             methods.BasicConsume(
                 queue=task.queue,
-                consumer_tag=task.name[:200],
+                consumer_tag=fitting(task.name, LONGEST_NAME),
                 no_ack=task.answer == "none",
                 arguments=arguments,
             ),

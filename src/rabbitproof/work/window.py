@@ -41,10 +41,10 @@ from rabbitproof.identity import (
     identify,
     identify_all,
 )
-from rabbitproof.model import Consumed, Queue
+from rabbitproof.model import LONGEST_NAME, Consumed, Queue
 from rabbitproof.proof.ledger import QueueReceipts
 from rabbitproof.received import Counts, Link
-from rabbitproof.text import safe
+from rabbitproof.text import fitting, safe
 from rabbitproof.work import topology as wiring
 from rabbitproof.work.consume import GATHER_BYTES, looks_ours
 from rabbitproof.work.cpu import Cpu
@@ -218,7 +218,8 @@ class Receiver:
         self._shared = self._shared or bool(found.consumer_count)
         connection.call(channel, commands.Basic.Qos(prefetch_count=task.prefetch))
         connection.call(
-            channel, methods.BasicConsume(queue=task.queue, consumer_tag=task.name[:200])
+            channel,
+            methods.BasicConsume(queue=task.queue, consumer_tag=fitting(task.name, LONGEST_NAME)),
         )
         self._channel, self._base = channel, self.messages.last
         if task.prefetch >= _GATHER_FROM:

@@ -107,6 +107,14 @@ def test_the_smaller_frame_size_holds_and_zero_is_no_limit(
     assert said(session)[0][1].frame_max == agreed
 
 
+@pytest.mark.parametrize("theirs", [1, 7, 8, 4095])
+def test_a_broker_that_wants_smaller_frames_than_amqp_has_is_refused(theirs: int) -> None:
+    session = Session(Login("guest", "guest", "/", "tests"))
+    session.receive(START)
+    with pytest.raises(RemoteProtocolError, match="4096 at least"):
+        session.receive(frame(commands.Connection.Tune(2047, theirs, 60)))
+
+
 @pytest.mark.parametrize(
     ("theirs", "ours", "agreed"), [(60, 60, 60), (10, 60, 10), (580, 60, 60), (0, 60, 0), (9, 0, 0)]
 )

@@ -102,6 +102,25 @@ def test_a_password_on_the_command_line_is_used_with_a_warning() -> None:
     assert SECRET not in warnings[0]
 
 
+@pytest.mark.parametrize(
+    ("flags", "environment", "shows"),
+    [
+        (Flags(url=f"amqp://bob:{SECRET}@localhost"), {}, True),
+        (Flags(url="amqp://guest:guest@localhost"), {}, False),
+        (Flags(url="amqp://bob@localhost"), {}, False),
+        (Flags(management_url=f"http://bob:{SECRET}@localhost:15672"), {}, True),
+        (Flags(), {"RABBITMQ_URL": f"amqp://bob:{SECRET}@localhost"}, False),
+    ],
+)
+def test_and_so_is_one_in_a_url_on_the_command_line(
+    flags: Flags, environment: dict[str, str], shows: bool
+) -> None:
+    warnings: list[str] = []
+    resolve(flags, environment, warnings.append)
+    assert [SECRET in one for one in warnings] == ([False] if shows else [])
+    assert all("url shows in the process list" in one for one in warnings)
+
+
 @pytest.mark.parametrize("content", [b"sesame", b"sesame\n", b"sesame\r\nsecond line\n"])
 def test_a_password_file_holds_the_password_in_its_first_line(
     content: bytes, tmp_path: Path
@@ -201,5 +220,5 @@ def test_a_management_url_that_is_none_is_wrong_usage(url: str) -> None:
 def test_no_representation_holds_a_password() -> None:
     url = f"amqp://bob:{SECRET}@localhost"
     flags = Flags(url=url, management_url=f"http://bob:{SECRET}@localhost")
-    assert SECRET not in repr(connection_from(flags, {}, no_warning))
+    assert SECRET not in repr(connection_from(flags, {}, [].append))
     assert SECRET not in repr(replace(flags, password=SECRET))
