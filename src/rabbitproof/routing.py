@@ -16,10 +16,13 @@ Rules as RabbitMQ has them, tried on 3.10, 4.0 and 4.3 by ``tests/broker/test_ro
 - A message that died is dropped before it comes to a queue in which it died before, unless it was
   rejected since then or just now.
 - An argument wins over a policy.
+- The default exchange leads to the queue of the key's name where it is published to, dead letters
+  too; as somebody's alternate exchange it leads nowhere.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -171,13 +174,16 @@ class Vhost:
         bindings: Iterable[Binding],
         release: tuple[int, ...],
     ) -> None:
-        """``release`` is RabbitMQ's: ``(4, 3, 6)``. The default exchange's bindings are implied."""
-        self.exchanges = {one.name: one for one in exchanges}
+        """``release`` is RabbitMQ's: ``(4, 3, 6)``. The default exchange and its bindings may be
+        among them, and mean nothing: they are implied.
+        """
+        self.exchanges = {one.name: one for one in exchanges if one.name}
         self.queues = {one.name: one for one in queues}
         self.release = release
         self._bindings: dict[str, list[Binding]] = defaultdict(list)
         for binding in bindings:
-            self._bindings[binding.source].append(binding)
+            if binding.source:
+                self._bindings[binding.source].append(binding)
 
     def bindings(self, source: str) -> list[Binding]:
         """Return the bindings of an exchange."""
@@ -217,13 +223,15 @@ class Vhost:
 
     def dead_letter(self, queue: str, message: Routable, reason: Reason) -> Routes:
         """Say where a message goes that dies in a queue; nowhere: this is its end."""
-        dying = self.queues[queue]
         try:
+            dying = self.queues[queue]
+            if dying.type == "stream":
+                return Routes()
             exchange, key = dying.exchange, dying.routing_key
             refuses = reason == "maxlen" and dying.overflow == "reject-publish"
         except LookupError:
             return Routes(unknown=(f"where dead letters of the queue {queue!r} go is not told",))
-        if exchange is None or refuses or dying.type == "stream":
+        if exchange is None or refuses:
             return Routes()
         if exchange and exchange not in self.exchanges:
             return Routes()
@@ -234,6 +242,24 @@ class Vhost:
         cycles = tuple(one for one in routes.queues if _is_cycle(one, dead.deaths))
         queues = {name: path for name, path in routes.queues.items() if name not in cycles}
         return Routes(queues, routes.unknown, cycles=cycles, message=dead)
+
+    def reachable(self, exchange: str) -> set[str]:
+        """Return the queues to which an exchange can send, depending on the message, or might."""
+        found: set[str] = set()
+        seen, todo = {exchange}, [exchange]
+        while todo:
+            name = todo.pop()
+            more = []
+            for binding in self.bindings(name):
+                if binding.destination_type == "queue":
+                    found.add(binding.destination)
+                else:
+                    more.append(binding.destination)
+            with contextlib.suppress(LookupError):
+                more.append(self.exchanges[name].alternate or name)
+            todo += [one for one in dict.fromkeys(more) if one not in seen]
+            seen.update(more)
+        return found
 
     def _died(
         self, message: Routable, queue: str, reason: Reason, exchange: str, key: str | None

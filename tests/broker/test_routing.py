@@ -31,7 +31,8 @@ FEATURES = {
 
 def test_the_model_says_what_the_broker_does(node: Node) -> None:
     with Bench(node) as bench:
-        bench.explore(40, "a few")
+        bench.explore(25, "a few")
+    print(bench.report())
     assert bench.differences == []
 
 

@@ -77,6 +77,15 @@ class ExchangeInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Policy:
+    """One policy."""
+
+    pattern: str
+    """The regular expression that the names match to which it may apply."""
+    definition: dict[str, Any] = field(hash=False)
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectionInfo:
     """One AMQP connection. ``name`` identifies it; ``client_name`` is what the client says."""
 
