@@ -1,7 +1,8 @@
 """Dead letters: what is in a dead letter queue and why, and back to where it came from.
 
-A message is *retried* by a copy that goes straight into the queue in which it first died (the
-oldest entry of its ``x-death``), or *moved* by a copy to a queue that is named. The dead letter is
+A message is *retried* by a copy that goes straight into the queue in which it first died, or last,
+or to the exchange with the key with which it was published, or *moved* by a copy to a queue that is
+named. The dead letter is
 acknowledged only after the broker has confirmed its copy and not returned it. So a crash at any
 moment can leave both the dead letter and its copy, never neither.
 
@@ -17,10 +18,11 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from rabbitproof.amqp import content, methods
 from rabbitproof.amqp.content import FLAGS_AT
+from rabbitproof.broker.routes import read_vhost
 from rabbitproof.errors import (
     ConnectionLost,
     NotFound,
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
     from rabbitproof.broker.answers import QueueInfo
     from rabbitproof.broker.management import Management
     from rabbitproof.model import Progress
+    from rabbitproof.routing import Routes
+    from rabbitproof.work.forecast import Forecast
     from rabbitproof.work.resend import Result
 
 _DEATHS: Final = re.compile(r"x-death|x-(first|last)-death-(queue|reason|exchange)")
@@ -54,22 +58,43 @@ _REPORT_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
+class Death:
+    """One entry of ``x-death``: a queue in which a message died, and why. Empty: not said."""
+
+    queue: str = ""
+    reason: str = ""
+    exchange: str = ""
+    """To which it had been published before it died there."""
+    keys: tuple[str, ...] = ()
+    """With which: its routing key, then those of its CC."""
+    count: int = 0
+    """How often it died there for that reason."""
+    began: int = 0
+    """When it did so first, seconds since 1970; 0: not known."""
+
+    @property
+    def time(self) -> int:
+        """When it did so last, seconds since 1970; 0: not known, for the first alone is told."""
+        return self.began if self.count == 1 else 0
+
+    @property
+    def target(self) -> str:
+        """The queue to which a copy may go; empty when what it says can't be a name."""
+        return self.queue if len(self.queue.encode()) <= LONGEST_NAME else ""
+
+
+@dataclass(frozen=True, slots=True)
 class Letter:
     """What a dead letter says of itself."""
 
     delivery: Delivery
     properties: dict[str, Any]
-    queue: str = ""
-    """Where it died last; empty: it says nothing of a death."""
-    reason: str = ""
-    time: int = 0
-    """When it last died, seconds since 1970; 0: not known."""
-    first_queue: str = ""
-    """Where it first died: where a retry sends it. Empty when what it says can't be a name."""
+    last: Death = Death()
+    """Its newest death; of an empty queue where it says nothing of one."""
+    first: Death = Death()
+    """Its oldest."""
     deaths: int = 0
     retries: int = 0
-    routing_key: str = ""
-    """With which it was published before it died."""
 
     @property
     def message_id(self) -> str:
@@ -93,22 +118,44 @@ class Filter:
     from_queue: str | None = None
     """Where it died last."""
     older_than_s: float | None = None
+    """Since the last death. What died more than once in the same way tells the first time alone, so
+    it does not fit."""
     headers: tuple[tuple[str, str], ...] = ()
 
     def fits(self, letter: Letter, now: float) -> bool:
         """Say whether this one is meant; ``now`` is seconds since 1970."""
-        if self.reason is not None and letter.reason != self.reason:
+        last = letter.last
+        if self.reason is not None and last.reason != self.reason:
             return False
-        if self.from_queue is not None and letter.queue != self.from_queue:
+        if self.from_queue is not None and last.queue != self.from_queue:
             return False
         if self.older_than_s is not None and not (
-            letter.time and letter.time <= now - self.older_than_s
+            last.time and last.time <= now - self.older_than_s
         ):
             return False
         if not self.headers:
             return True
         found = letter.headers
         return all(key in found and _shown(found[key]) == value for key, value in self.headers)
+
+
+class Target(NamedTuple):
+    """Where copies go."""
+
+    exchange: str
+    key: str
+
+    @property
+    def queue(self) -> str:
+        """The queue, where they go straight into one; else empty."""
+        return "" if self.exchange else self.key
+
+    @property
+    def shown(self) -> str:
+        """As it is shown."""
+        if self.exchange:
+            return f"exchange '{safe(self.exchange)}' with key '{safe(self.key)}'"
+        return f"'{safe(self.key)}'"
 
 
 @dataclass(slots=True)
@@ -131,7 +178,12 @@ class Counts:
     """Do not say where they died: they stay."""
     in_doubt: int = 0
     """Sent when a connection ended: their dead letters come again, so there may be two of them."""
-    targets: dict[str, int] = field(default_factory=dict)
+    targets: dict[Target, int] = field(default_factory=dict)
+    last_death: dict[Target, bool | None] = field(default_factory=dict)
+    """Whether the next death of a copy there would be its end, because no queue takes it then.
+    None: can't be told."""
+    astray: dict[tuple[str, str], int] = field(default_factory=dict)
+    """Queues of the first and the last death -> dead letters in which these differ."""
 
     @property
     def stayed(self) -> int:
@@ -147,7 +199,11 @@ class Task:
     what: Literal["retry", "move"]
     which: Filter = Filter()
     to_queue: str | None = None
-    """None: back to where each first died."""
+    """None: back to where each died."""
+    to: Literal["first", "last"] = "first"
+    """Which of its deaths is meant."""
+    as_published: bool = False
+    """Not straight into the queue, but as the message came there: same exchange, same keys."""
     limit: int | None = None
     dry_run: bool = False
     most_retries: int = 3
@@ -160,52 +216,72 @@ def read_letter(delivery: Delivery) -> Letter:
     properties = content.decode(delivery.header[FLAGS_AT:])
     letter = Letter(delivery, properties)
     headers = letter.headers
-    deaths = [one for one in _list(headers.get("x-death")) if isinstance(one, dict)]
+    deaths = [_death(one) for one in _list(headers.get("x-death")) if isinstance(one, dict)] or [
+        Death()
+    ]
     retries = headers.get(RETRIES_HEADER)
-    retries = retries if isinstance(retries, int) and not isinstance(retries, bool) else 0
-    if not deaths:
-        return Letter(delivery, properties, retries=retries)
-    last, first = deaths[0], deaths[-1]
-    keys = _list(last.get("routing-keys"))
-    first_queue = str(headers.get("x-first-death-queue") or first.get("queue", ""))
+    origin = headers.get("x-first-death-queue")
+    first = deaths[-1]
+    if isinstance(origin, str) and origin:
+        # Before 3.13 the entries behind the newest are in no order.
+        why = headers.get("x-first-death-reason", first.reason)
+        there = [one for one in deaths if one.queue == origin]
+        there = [one for one in there if one.reason == why] or there
+        first = there[-1] if there else Death(origin)
     return Letter(
         delivery,
         properties,
-        queue=str(last.get("queue", "")),
-        reason=str(last.get("reason", "")),
-        time=_number(last.get("time")),
-        first_queue=first_queue if len(first_queue.encode()) <= LONGEST_NAME else "",
-        deaths=sum(_number(one.get("count")) for one in deaths),
-        retries=retries,
-        routing_key=str(keys[0]) if keys else "",
+        last=deaths[0],
+        first=first,
+        deaths=sum(one.count for one in deaths),
+        retries=_number(retries),
     )
 
 
-def find(api: Management, vhost: str) -> tuple[dict[str, QueueInfo], bool]:
-    """Return the queues of a vhost into which other queues dead-letter, by name.
+def _death(entry: dict[str, Any]) -> Death:
+    return Death(
+        queue=str(entry.get("queue", "")),
+        reason=str(entry.get("reason", "")),
+        exchange=str(entry.get("exchange", "")),
+        keys=tuple(str(key) for key in _list(entry.get("routing-keys"))),
+        count=_number(entry.get("count")),
+        began=_number(entry.get("time")),
+    )
 
-    And whether they are all: a broker that keeps no metrics does not tell what policies define.
-    """
-    queues = {one.name: one for one in api.queues_with_policies(vhost)}
-    told = all(None not in (queue.arguments, queue.policy_definition) for queue in queues.values())
-    bindings = api.bindings(vhost)
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Queues into which other queues of a vhost dead-letter."""
+
+    queues: dict[str, QueueInfo]
+    untold: tuple[str, ...]
+    """Queues of which the broker does not tell where their dead letters go."""
+    own_key: tuple[str, ...]
+    """Queues whose dead letters go to the queue that the message's own routing key names."""
+
+
+def find(api: Management, vhost: str) -> Found:
+    """Find the queues of a vhost that dead letters can come to, over whatever exchanges."""
+    model = read_vhost(api, vhost)
     found: set[str] = set()
-    for queue in queues.values():
-        policy: dict[str, Any] = {
-            f"x-{key}": value for key, value in (queue.policy_definition or {}).items()
-        }
-        settings = policy | (queue.arguments or {})
-        exchange = settings.get("x-dead-letter-exchange")
-        if exchange == "":
-            found.add(str(settings.get("x-dead-letter-routing-key", "")))
+    untold, own_key = [], []
+    for queue in model.queues.values():
+        if queue.type == "stream":
+            continue
+        try:
+            exchange, key = queue.exchange, queue.routing_key
+        except LookupError:
+            untold.append(queue.name)
+            continue
+        if exchange:
+            found |= model.reachable(exchange)
+        elif exchange is not None and key is not None:
+            found.add(key)
         elif exchange is not None:
-            found |= {
-                binding.destination
-                for binding in bindings
-                if binding.source == exchange and binding.destination_type == "queue"
-            }
+            own_key.append(queue.name)
     totals = api.queue_totals(vhost)  # whose counts are newer
-    return {name: totals[name] for name in sorted(found & totals.keys())}, told
+    there = {name: totals[name] for name in sorted(found & totals.keys())}
+    return Found(there, tuple(sorted(untold)), tuple(sorted(own_key)))
 
 
 def letters(
@@ -229,9 +305,15 @@ def letters(
 
 
 def copy_of(letter: Letter, task: Task) -> Copy:
-    """Return the copy of a dead letter that goes straight into a queue."""
+    """Return the copy of a dead letter that goes to where the task says."""
     properties = dict(letter.properties)
-    target = task.to_queue if task.to_queue is not None else letter.first_queue
+    death = letter.first if task.to == "first" else letter.last
+    exchange, key = "", death.target
+    further: list[str] = []
+    if task.to_queue is not None:
+        key = task.to_queue
+    elif task.as_published:
+        exchange, (key, *further) = death.exchange, death.keys or ("",)
     table = properties.get("headers")
     retried = task.what == "retry"
     if table is not None or retried:
@@ -241,22 +323,26 @@ def copy_of(letter: Letter, task: Task) -> Copy:
             return key in _OF_A_DELIVERY or key in REROUTING or bool(retried and of_retry)
 
         kept = without(table or {}, drop)
-        if retried:
-            mark = {"l": letter.retries + 1}
-            kept = [*kept, [RETRIES_HEADER, mark]] if isinstance(kept, list) else (
-                kept | {RETRIES_HEADER: mark})  # fmt: skip
-        properties["headers"] = kept
-    return Copy(b"", target.encode(), content.encode(properties), letter.delivery.body)
+        more: dict[str, Any] = {RETRIES_HEADER: {"l": letter.retries + 1}} if retried else {}
+        if further:
+            more["CC"] = {"A": list(further)}
+        as_pairs = isinstance(kept, list)
+        properties["headers"] = [*kept, *map(list, more.items())] if as_pairs else kept | more
+    return Copy(exchange.encode(), key.encode(), content.encode(properties), letter.delivery.body)
 
 
 class Mover:
     """Retries or moves the dead letters of one queue. ``counts`` may be read at any time."""
 
-    def __init__(self, task: Task, connect: Callable[[], Connection]) -> None:
+    def __init__(
+        self, task: Task, connect: Callable[[], Connection], forecast: Forecast | None = None
+    ) -> None:
+        """``forecast`` says where copies would go; needed for ``as_published``."""
         self.task = task
         self.counts = Counts()
-        self.problems: dict[str, str] = {}
-        """Queue -> why nothing was sent there."""
+        self.problems: dict[Target, str] = {}
+        """Why nothing was sent there."""
+        self._forecast = forecast
         self._connect = connect
         self._retry = Retry(task.give_up_s)
         self._source: Connection | None = None
@@ -364,31 +450,46 @@ class Mover:
     def _copy(self, letter: Letter) -> Copy | None:
         """Return the copy to send; None, and counted, when it has to stay."""
         counts, task = self.counts, self.task
-        target = task.to_queue if task.to_queue is not None else letter.first_queue
-        if not target:
+        death = letter.first if task.to == "first" else letter.last
+        if task.to_queue is None and letter.first.queue != letter.last.queue:
+            pair = (letter.first.queue, letter.last.queue)
+            counts.astray[pair] = counts.astray.get(pair, 0) + 1
+        if task.to_queue is None and not (death.keys if task.as_published else death.target):
             counts.homeless += 1
             return None
         if task.what == "retry" and letter.retries >= task.most_retries:
             counts.looping += 1
             return None
-        if target == task.queue:
+        copy = copy_of(letter, task)
+        target = Target(copy.exchange.decode(), copy.routing_key.decode())
+        routes = None if self._forecast is None else self._forecast.routes(copy)
+        if task.queue in (routes.queues if task.as_published and routes else (target.queue,)):
             counts.looping += 1
-            self.problems[target] = "it is the dead letter queue itself"
+            self.problems[target] = "it leads to the dead letter queue itself"
             return None
         if target not in self.problems and target not in counts.targets:
-            self._check(target)
+            self._check(target, routes)
         if target in self.problems:
             counts.returned += 1
             return None
         counts.targets[target] = counts.targets.get(target, 0) + 1
-        return copy_of(letter, task)
+        if self._forecast is not None:
+            if task.dry_run:
+                self._forecast.add(copy)
+            end = self._forecast.last_death(copy, target.queue or death.queue)
+            counts.last_death[target] = end or counts.last_death.get(target, end)
+        return copy
 
-    def _check(self, target: str) -> None:
-        """Note why nothing can be sent to a queue; one deleted later makes copies come back."""
+    def _check(self, target: Target, routes: Routes | None) -> None:
+        """Note why nothing can be sent to a place; one deleted later makes copies come back."""
+        if target.exchange:
+            if routes is not None and (routes.refused or routes.unroutable):
+                self.problems[target] = routes.refused or "no queue takes it"
+            return
         connection = self._alive(self._target)
         channel = connection.open_channel()
         try:
-            wiring.look(connection, channel, target)
+            wiring.look(connection, channel, target.key)
         except NotFound:
             self.problems[target] = "there is no such queue"
             return
@@ -401,15 +502,16 @@ class Mover:
         """Acknowledge the dead letters whose copies are confirmed; the others stay."""
         for result in results:
             delivery = letters.pop(result.key)
+            target = Target(result.copy.exchange.decode(), result.copy.routing_key.decode())
             if result.outcome == "confirmed":
                 held.acknowledge(delivery)
                 self.counts.sent += 1
             elif result.outcome == "returned":
                 self.counts.returned += 1
-                self.problems[result.copy.routing_key.decode()] = "the broker returned its copy"
+                self.problems[target] = "the broker returned its copy"
             else:
                 self.counts.nacked += 1
-                self.problems[result.copy.routing_key.decode()] = "it refuses messages (it is full)"
+                self.problems[target] = "it refuses messages (it is full)"
 
     def _report(self, sender: Sender) -> Iterator[Progress]:
         now = time.monotonic()
@@ -433,12 +535,24 @@ def _shown(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def described(counts: Counts, task: Task, problems: dict[str, str]) -> list[str]:
-    """Say in sentences what stayed and why."""
+def described(counts: Counts, task: Task, problems: dict[Target, str]) -> list[str]:
+    """Say in sentences what stayed and why, and what may become of the rest."""
     out = [
-        f"'{safe(queue)}': {why}; what was meant for it stays in '{safe(task.queue)}'."
-        for queue, why in sorted(problems.items())
+        f"{target.shown}: {why}; what was meant for it stays in '{safe(task.queue)}'."
+        for target, why in sorted(problems.items())
     ]
+    help_ = "." if task.as_published else "; --as-published keeps exchange and key."
+    out += [
+        f"{target.shown}: what dies there again ends there, for no queue takes such a dead letter"
+        + help_
+        for target, end in sorted(counts.last_death.items())
+        if end
+    ]
+    for (first, last), count in sorted(counts.astray.items()):
+        out.append(
+            f"{count} died first in '{safe(first)}' and last in '{safe(last)}': --to first, --to "
+            "last or --to-queue says where they go."
+        )
     if counts.looping:
         out.append(
             f"{counts.looping} were retried {task.most_retries} times before, or would come back "
