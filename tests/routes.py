@@ -25,6 +25,7 @@ import pika
 
 from rabbitproof.broker.management import Management
 from rabbitproof.broker.routes import read_vhost
+from rabbitproof.matching import Timestamp, topic_matches
 from rabbitproof.routing import (
     Binding,
     DyingQueue,
@@ -32,9 +33,7 @@ from rabbitproof.routing import (
     Hop,
     Routable,
     Routes,
-    Timestamp,
     Vhost,
-    topic_matches,
 )
 
 if TYPE_CHECKING:

@@ -13,9 +13,10 @@ from kills import kill_again_and_again
 from rabbitproof.broker.management import Management
 from rabbitproof.broker.routes import read_vhost
 from rabbitproof.model import Note
-from rabbitproof.work import deadletter
-from rabbitproof.work.deadletter import Filter, Mover, Task
+from rabbitproof.work import letters
+from rabbitproof.work.deadletter import Mover, Task
 from rabbitproof.work.forecast import Forecast
+from rabbitproof.work.letters import Filter
 from support import connector, eventually, ready, witness
 
 if TYPE_CHECKING:
@@ -248,7 +249,7 @@ def test_dead_letter_queues_are_found(vhost: Any, node: Any) -> None:
         channel.queue_declare("more", durable=True, arguments=through)
         channel.queue_declare("graveyard", durable=True)
     with Management(node.management_url, node.username, node.password) as api:
-        assert list(deadletter.find(api, vhost.name).queues) == ["dead", "graveyard"]
+        assert list(letters.find(api, vhost.name).queues) == ["dead", "graveyard"]
 
 
 def test_queues_are_found_through_exchanges_and_alternate_ones(node: Node, vhost: Any) -> None:
@@ -267,7 +268,7 @@ def test_queues_are_found_through_exchanges_and_alternate_ones(node: Node, vhost
             dead = {"x-dead-letter-exchange": exchange}
             channel.queue_declare(name, durable=True, arguments=dead)
     with Management(node.management_url, node.username, node.password) as api:
-        found = deadletter.find(api, vhost.name)
+        found = letters.find(api, vhost.name)
     assert list(found.queues) == ["dead", "dead.ae"]
     assert (found.untold, found.own_key) == ((), ("raw",))
 
@@ -334,7 +335,7 @@ def test_reading_gives_everything_back(vhost: Any) -> None:
     """Letters say where, why and when they died; afterwards they stand where they stood."""
     die(vhost.url, 6)
     with connector(vhost.url)() as connection:
-        found = list(deadletter.letters(connection, "dead", Filter(), 4))
+        found = list(letters.read(connection, "dead", Filter(), 4))
     assert [letter.message_id for letter in found] == ["m1", "m2", "m3", "m4"]
     assert {(one.last.queue, one.last.reason, one.last.keys) for one in found} == {
         ("orders", "rejected", ("order",))

@@ -9,14 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rabbitproof.matching import Timestamp, topic_matches
 from rabbitproof.routing import (
     Binding,
     DyingQueue,
     Exchange,
     Hop,
-    Timestamp,
     Vhost,
-    topic_matches,
 )
 
 WORDS = st.lists(st.sampled_from(["", "a", "b", "ab", "*", "#"]), max_size=6).map(".".join)

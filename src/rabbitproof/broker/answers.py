@@ -20,7 +20,8 @@ import contextlib
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from rabbitproof.routing import UNTOLD, Binding
+from rabbitproof.matching import UNTOLD
+from rabbitproof.routing import Binding
 
 _VOID: Final = "undefined"
 _BYTES: Final = "Not UTF-8, base64 is: "

@@ -22,7 +22,8 @@ from rabbitproof.text import safe
 
 if TYPE_CHECKING:
     from rabbitproof.cli.show import Show
-    from rabbitproof.work.deadletter import Counts, Filter, Found, Letter, Task
+    from rabbitproof.work.deadletter import Counts, Task
+    from rabbitproof.work.letters import Filter, Found, Letter
 
 app = new_app(no_args_is_help=True, help="List dead letters, send them back or elsewhere.")
 
@@ -84,7 +85,7 @@ def list_(
 ) -> Exit:
     """Count dead letters by reason and by the queue they died in; without --queue, find them."""
     from rabbitproof.cli.held import vhost_of
-    from rabbitproof.work import deadletter
+    from rabbitproof.work import deadletter, letters
     from rabbitproof.work.cleanup import require_same_cluster
     from rabbitproof.work.forecast import Forecast
 
@@ -93,7 +94,7 @@ def list_(
         if queue is None:
             with connection.api.open() as api:
                 require_same_cluster(opened, api)
-                found = deadletter.find(api, opened.address.vhost)
+                found = letters.find(api, opened.address.vhost)
             _list_queues(found, as_json=as_json)
             return Exit.DONE
         if not _may_read(opened, connection, queue, yes=yes):
@@ -103,7 +104,7 @@ def list_(
         retry = deadletter.Task(queue, "retry")
         groups: Counter[Group] = Counter()
         oldest: dict[Group, int] = {}
-        for letter in deadletter.letters(opened, queue, which, None):
+        for letter in letters.read(opened, queue, which, None):
             end = None
             if forecast is not None and letter.first.target:
                 copy = deadletter.copy_of(letter, retry)
@@ -160,13 +161,13 @@ def show(
     as_json: options.Json = False,
 ) -> Exit:
     """Show dead letters one by one, the oldest first, with their history."""
-    from rabbitproof.work import deadletter
+    from rabbitproof.work import letters
 
     which = _filter(reason, from_queue, older_than, header)
     with connection.open("RabbitMQ Dead Letters") as opened:
         if not _may_read(opened, connection, queue, yes=yes):
             return Exit.FAILED
-        for number, letter in enumerate(deadletter.letters(opened, queue, which, limit), start=1):
+        for number, letter in enumerate(letters.read(opened, queue, which, limit), start=1):
             _show(number, letter, as_json=as_json)
     return Exit.DONE
 
@@ -357,7 +358,7 @@ def _may_read(opened: Any, connection: Connection, queue: str, *, yes: bool) -> 
 def _filter(
     reason: str | None, from_queue: str | None, older_than: str | None, header: list[str] | None
 ) -> Filter:
-    from rabbitproof.work.deadletter import Filter
+    from rabbitproof.work.letters import Filter
 
     pairs = []
     for text in header or ():

@@ -1,16 +1,16 @@
-"""Dead letters: what is in a dead letter queue and why, and back to where it came from.
+"""Dead letters back to where they came from, or elsewhere.
 
 A message is *retried* by a copy that goes straight into the queue in which it first died, or last,
 or to the exchange with the key with which it was published, or *moved* by a copy to a queue that is
-named. The dead letter is
-acknowledged only after the broker has confirmed its copy and not returned it. So a crash at any
-moment can leave both the dead letter and its copy, never neither.
+named. The dead letter is acknowledged only after the broker has confirmed its copy and not returned
+it. So a crash at any moment can leave both the dead letter and its copy, never neither.
 
 Of a retried copy the ``x-death`` headers are taken away: RabbitMQ before 4.0 would count on with
 them and silently drop a message that goes round in circles without a rejection; 4.0 does not read
 them any more. How often a message was retried stands in a header of our own, and there is a limit.
 
-Refuses to know flags (``cli``). Yields progress, prints nothing.
+Refuses to know what a dead letter says of itself (``letters``) and flags (``cli``). Yields
+progress, prints nothing.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from rabbitproof.amqp import content, methods
-from rabbitproof.amqp.content import FLAGS_AT
-from rabbitproof.broker.routes import read_vhost
 from rabbitproof.errors import (
     ConnectionLost,
     NotFound,
@@ -31,10 +29,11 @@ from rabbitproof.errors import (
     UsageError,
 )
 from rabbitproof.identity import RETRIES_HEADER
-from rabbitproof.model import LONGEST_NAME, Advanced, Started
+from rabbitproof.model import Advanced, Started
 from rabbitproof.text import safe
 from rabbitproof.work import topology as wiring
 from rabbitproof.work.hold import HELD, Held
+from rabbitproof.work.letters import Filter, read_letter
 from rabbitproof.work.link import GIVE_UP_S, passes, reopen, shun
 from rabbitproof.work.resend import REROUTING, Copy, Sender, without
 from rabbitproof.work.retry import Retry
@@ -44,99 +43,16 @@ if TYPE_CHECKING:
 
     from rabbitproof.amqp.connection import Connection
     from rabbitproof.amqp.deliveries import Delivery
-    from rabbitproof.broker.answers import QueueInfo
-    from rabbitproof.broker.management import Management
     from rabbitproof.model import Progress
     from rabbitproof.routing import Routes
     from rabbitproof.work.forecast import Forecast
+    from rabbitproof.work.letters import Letter
     from rabbitproof.work.resend import Result
 
 _DEATHS: Final = re.compile(r"x-death|x-(first|last)-death-(queue|reason|exchange)")
 _OF_A_DELIVERY: Final = ("x-delivery-count", "x-acquired-count")
 """Headers that say something of a delivery and not of the message."""
 _REPORT_S: Final = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Death:
-    """One entry of ``x-death``: a queue in which a message died, and why. Empty: not said."""
-
-    queue: str = ""
-    reason: str = ""
-    exchange: str = ""
-    """To which it had been published before it died there."""
-    keys: tuple[str, ...] = ()
-    """With which: its routing key, then those of its CC."""
-    count: int = 0
-    """How often it died there for that reason."""
-    began: int = 0
-    """When it did so first, seconds since 1970; 0: not known."""
-
-    @property
-    def time(self) -> int:
-        """When it did so last, seconds since 1970; 0: not known, for the first alone is told."""
-        return self.began if self.count == 1 else 0
-
-    @property
-    def target(self) -> str:
-        """The queue to which a copy may go; empty when what it says can't be a name."""
-        return self.queue if len(self.queue.encode()) <= LONGEST_NAME else ""
-
-
-@dataclass(frozen=True, slots=True)
-class Letter:
-    """What a dead letter says of itself."""
-
-    delivery: Delivery
-    properties: dict[str, Any]
-    last: Death = Death()
-    """Its newest death; of an empty queue where it says nothing of one."""
-    first: Death = Death()
-    """Its oldest."""
-    deaths: int = 0
-    retries: int = 0
-
-    @property
-    def message_id(self) -> str:
-        """Its message id as text, empty without."""
-        value = self.properties.get("message_id", "")
-        return value if isinstance(value, str) else ""
-
-    @property
-    def headers(self) -> dict[str, Any]:
-        """Its headers as plain values."""
-        table = self.properties.get("headers", {})
-        pairs = table.items() if isinstance(table, dict) else table
-        return {str(key): content.plain(value) for key, value in pairs}
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which dead letters are meant; None and empty: all."""
-
-    reason: str | None = None
-    from_queue: str | None = None
-    """Where it died last."""
-    older_than_s: float | None = None
-    """Since the last death. What died more than once in the same way tells the first time alone, so
-    it does not fit."""
-    headers: tuple[tuple[str, str], ...] = ()
-
-    def fits(self, letter: Letter, now: float) -> bool:
-        """Say whether this one is meant; ``now`` is seconds since 1970."""
-        last = letter.last
-        if self.reason is not None and last.reason != self.reason:
-            return False
-        if self.from_queue is not None and last.queue != self.from_queue:
-            return False
-        if self.older_than_s is not None and not (
-            last.time and last.time <= now - self.older_than_s
-        ):
-            return False
-        if not self.headers:
-            return True
-        found = letter.headers
-        return all(key in found and _shown(found[key]) == value for key, value in self.headers)
 
 
 class Target(NamedTuple):
@@ -197,7 +113,7 @@ class Task:
 
     queue: str
     what: Literal["retry", "move"]
-    which: Filter = Filter()
+    which: Filter = field(default_factory=Filter)
     to_queue: str | None = None
     """None: back to where each died."""
     to: Literal["first", "last"] = "first"
@@ -209,99 +125,6 @@ class Task:
     most_retries: int = 3
     hold: int = HELD
     give_up_s: float = GIVE_UP_S
-
-
-def read_letter(delivery: Delivery) -> Letter:
-    """Return what a dead letter says of itself; never fails."""
-    properties = content.decode(delivery.header[FLAGS_AT:])
-    letter = Letter(delivery, properties)
-    headers = letter.headers
-    deaths = [_death(one) for one in _list(headers.get("x-death")) if isinstance(one, dict)] or [
-        Death()
-    ]
-    retries = headers.get(RETRIES_HEADER)
-    origin = headers.get("x-first-death-queue")
-    first = deaths[-1]
-    if isinstance(origin, str) and origin:
-        # Before 3.13 the entries behind the newest are in no order.
-        why = headers.get("x-first-death-reason", first.reason)
-        there = [one for one in deaths if one.queue == origin]
-        there = [one for one in there if one.reason == why] or there
-        first = there[-1] if there else Death(origin)
-    return Letter(
-        delivery,
-        properties,
-        last=deaths[0],
-        first=first,
-        deaths=sum(one.count for one in deaths),
-        retries=_number(retries),
-    )
-
-
-def _death(entry: dict[str, Any]) -> Death:
-    return Death(
-        queue=str(entry.get("queue", "")),
-        reason=str(entry.get("reason", "")),
-        exchange=str(entry.get("exchange", "")),
-        keys=tuple(str(key) for key in _list(entry.get("routing-keys"))),
-        count=_number(entry.get("count")),
-        began=_number(entry.get("time")),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """Queues into which other queues of a vhost dead-letter."""
-
-    queues: dict[str, QueueInfo]
-    untold: tuple[str, ...]
-    """Queues of which the broker does not tell where their dead letters go."""
-    own_key: tuple[str, ...]
-    """Queues whose dead letters go to the queue that the message's own routing key names."""
-
-
-def find(api: Management, vhost: str) -> Found:
-    """Find the queues of a vhost that dead letters can come to, over whatever exchanges."""
-    model = read_vhost(api, vhost)
-    found: set[str] = set()
-    untold, own_key = [], []
-    for queue in model.queues.values():
-        if queue.type == "stream":
-            continue
-        try:
-            exchange, key = queue.exchange, queue.routing_key
-        except LookupError:
-            untold.append(queue.name)
-            continue
-        if exchange:
-            found |= model.reachable(exchange)
-        elif exchange is not None and key is not None:
-            found.add(key)
-        elif exchange is not None:
-            own_key.append(queue.name)
-    totals = api.queue_totals(vhost)  # whose counts are newer
-    there = {name: totals[name] for name in sorted(found & totals.keys())}
-    return Found(there, tuple(sorted(untold)), tuple(sorted(own_key)))
-
-
-def letters(
-    connection: Connection, queue: str, which: Filter, limit: int | None
-) -> Iterator[Letter]:
-    """Read the dead letters of a queue, oldest first, and give all of them back at the end."""
-    held = Held(connection, queue)
-    count = 0
-    try:
-        for some in held.read():
-            for delivery in some:
-                letter = read_letter(delivery)
-                if which.fits(letter, time.time()):
-                    yield letter
-                    count += 1
-                    if count == limit:
-                        return
-    finally:
-        if not connection.closed:
-            held.give_back()
 
 
 def copy_of(letter: Letter, task: Task) -> Copy:
@@ -518,21 +341,6 @@ class Mover:
         if now - self._last_report >= _REPORT_S:
             self._last_report = now
             yield Advanced(self.counts.sent, self.counts.before, mark=False, blocked=sender.blocked)
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _number(value: Any) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
-
-
-def _shown(value: Any) -> str:
-    """Return a header's value as a person would type it."""
-    if value is True or value is False:
-        return "true" if value else "false"
-    return "" if value is None else str(value)
 
 
 def described(counts: Counts, task: Task, problems: dict[Target, str]) -> list[str]:

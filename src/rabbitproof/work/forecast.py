@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
 from rabbitproof.amqp import content
-from rabbitproof.routing import Timestamp
+from rabbitproof.matching import Timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Hashable

@@ -7,7 +7,8 @@ import pytest
 
 from rabbitproof.amqp import content
 from rabbitproof.amqp.deliveries import Delivery
-from rabbitproof.work.deadletter import Death, Filter, Letter, Task, copy_of, read_letter
+from rabbitproof.work.deadletter import Task, copy_of
+from rabbitproof.work.letters import Death, Filter, Letter, read_letter
 
 DEATHS = {
     "A": [
