@@ -25,7 +25,7 @@ LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --no-emit-in
 	--custom-compile-command "make lock" pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-all check bare bare-all bench bench-verify kills releases routing pictures table lock clean
+.PHONY: help demo test test-slow test-all check bare bare-all bench bench-verify kills fuzz releases routing pictures table lock clean
 
 help:  ## list these commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ bench-verify: $(VENV)/.dev  ## time verify over the ledgers of ten million messa
 
 kills: $(VENV)/.dev  ## kill broker, producer and consumers with -9, 51 times; then compare every id
 	@PYTHONPATH=tests $(BIN)/python -m outside.kills $(KILLS)
+
+fuzz: $(VENV)/.dev  ## judge 300,000 random runs of which it is known what happened (five minutes)
+	@PYTHONPATH=tests $(BIN)/python -m fuzz $(FUZZ)
 
 releases: $(VENV)/.dev  ## the described lines, selftest and prove --all on RabbitMQ 3.10, 4.0 and 4.3 (RELEASES="4.3 --only seed")
 	@PYTHONPATH=tests $(BIN)/python -m outside.releases $(RELEASES)

@@ -8,6 +8,7 @@ from msgspec import ValidationError, convert, structs
 
 from rabbitproof.identity import Source
 from rabbitproof.model import Claims
+from rabbitproof.proof import frames
 from rabbitproof.proof.entries import DeclaredQueue, End, Header, Wiring
 from rabbitproof.proof.history import Began, Counted, Over, Plan, Writer, ended
 from rabbitproof.proof.journal import Journal
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
 RUN, OTHER = "0a1b2c3d4e5f", "ffffffffffff"
 SECOND = 10**9
 START = 1_700_000_000 * SECOND
+CLASSIC = {"type": "classic"}
+QUEUE = {"name": "work.queue", "role": "work", "type": "classic", "effective": CLASSIC}
 
 
 def header(kind: str, name: str, **values: Any) -> Header:
-    classic = {"type": "classic"}
-    queues = [{"name": "work.queue", "role": "work", "type": "classic", "effective": classic}]
     base: dict[str, Any] = {
         "kind": kind,
         "run": RUN if kind == "producer" else "",
@@ -37,7 +38,7 @@ def header(kind: str, name: str, **values: Any) -> Header:
         "pid": 1,
         "started_ns": START,
         "queue": "" if kind == "producer" else "work.queue",
-        "topology": {"exchange": "x", "routing_key": "k", "vhost": "/", "queues": queues},
+        "topology": {"exchange": "x", "routing_key": "k", "vhost": "/", "queues": [QUEUE]},
         "versions": {"rabbitmq": "3.10.8", "cluster": "c"},
     }
     try:
@@ -94,12 +95,15 @@ def produced(
     left: int = 10,
     consumers: int = 0,
     clock: int | None = None,
+    before: int | None = None,
     **values: Any,
 ) -> Path:
     """A producer's ledger that ended so many seconds after its start, or died.
 
-    ``clock``: when that was by the clock of its host.
+    ``clock``: when that was by the clock of its host. ``before``: what the queue held at its start.
     """
+    if before is not None:
+        values["topology"] = {"vhost": "/", "queues": [QUEUE | {"messages": before}]}
     with Journal.create(folder, f"producer-{name}", header("producer", name, **values)) as journal:
         outcomes = journal.outcomes()
         outcomes.attempt(numbers)
@@ -152,3 +156,12 @@ def consumed(
                 )
             )
     return journal.path
+
+
+def cut(path: Path, entries: int) -> None:
+    """Leave so many frames of a ledger, as a copy that was made while it was written."""
+    data = path.read_bytes()
+    reader = frames.Reader(data)
+    for _ in zip(range(entries), reader, strict=False):
+        pass
+    path.write_bytes(data[: reader.end])

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from rabbitproof.amqp import deliveries, session
 from rabbitproof.broker import watchdog
 from support import marks
 
@@ -22,3 +23,10 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     yield folder
     for mark in marks(folder):
         watchdog.end_processes(mark)
+
+
+@pytest.fixture
+def strict(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have properties that are larger than a frame be what can't be read."""
+    for module in (session, deliveries):
+        monkeypatch.setattr(module, "LARGEST_HEADER", 131_064)

@@ -108,7 +108,7 @@ def write(url: str, queue: str, path: Path, kind: str, **settings: Any) -> int:
 def send(url: str, path: Path, **settings: Any) -> audit.Counts:
     settings.setdefault("speed", None)
     replayer = audit.Replayer(
-        audit.Task(**settings), export.records(path), connector(url, "replay")
+        audit.Task(**settings), audit.Records(export.records(path)), connector(url, "replay")
     )
     for _ in replayer.run():
         pass
@@ -327,7 +327,10 @@ def test_a_forecast_is_what_then_happens(node: Any, vhost: Any, tmp_path: Path) 
     def forecast(**task: Any) -> Forecast:
         found = Forecast(model)
         for _ in audit.Replayer(
-            audit.Task(**task, dry_run=True), export.records(path), connector(vhost.url), found
+            audit.Task(**task, dry_run=True),
+            audit.Records(export.records(path)),
+            connector(vhost.url),
+            found,
         ).run():
             pass
         return found
@@ -362,7 +365,7 @@ def test_a_broker_that_restarts_during_a_replay(private_node: Node, tmp_path: Pa
             yield record
 
     task = audit.Task("", "again", None)
-    replayer = audit.Replayer(task, records(), connector(url))
+    replayer = audit.Replayer(task, audit.Records(records()), connector(url))
     for _ in replayer.run():
         pass
     assert killed

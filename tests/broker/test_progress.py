@@ -15,7 +15,7 @@ import pytest
 from rabbitproof.broker.proxy import Proxy
 from rabbitproof.errors import GivenUp
 from rabbitproof.model import Advanced, Disconnected, Note, Purged, Started
-from rabbitproof.work.audit import Replayer
+from rabbitproof.work.audit import Records, Replayer
 from rabbitproof.work.audit import Task as Replay
 from rabbitproof.work.deadletter import Mover
 from rabbitproof.work.deadletter import Task as Move
@@ -114,12 +114,13 @@ def test_a_producer_gives_up_where_nothing_is_ever_confirmed(
         assert sending.summary().attempted <= 20_000, "no more than the window, again and again"
 
 
+@pytest.mark.usefixtures("strict")
 def test_a_consumer_gives_up_on_what_it_can_not_read(vhost: Vhost) -> None:
     """It never counts what comes again as another message; all stay in the queue."""
     poisoned(vhost.url)
     reading = consumer(vhost.url, "dead", give_up_s=GIVE_UP_S, expect=21)
     tries = 0
-    with pytest.raises(GivenUp, match=r"in \d+ tries .*frame larger than"):
+    with pytest.raises(GivenUp, match=r"in \d+ tries .*properties larger than"):
         for event in reading.run():
             tries += isinstance(event, Disconnected)
     assert 3 <= tries <= 20
@@ -127,6 +128,7 @@ def test_a_consumer_gives_up_on_what_it_can_not_read(vhost: Vhost) -> None:
     assert (end.consumed, end.foreign) == (10, 10)
 
 
+@pytest.mark.usefixtures("strict")
 def test_a_consumer_is_idle_where_only_the_same_comes_again(vhost: Vhost) -> None:
     """``--idle-timeout`` ends it, and what is in the queue is counted without reading it."""
     poisoned(vhost.url)
@@ -157,17 +159,18 @@ def test_a_replay_gives_up_where_nothing_is_ever_confirmed(vhost: Vhost, dropper
         records = [record_of(one) for some in held.read() for one in some]
         held.give_back()
     task = Replay(speed=None, give_up_s=GIVE_UP_S)
-    given_up(Replayer(task, records, connector(through(vhost.url, dropper.port))))
+    given_up(Replayer(task, Records(records), connector(through(vhost.url, dropper.port))))
     assert 3 <= dropper.connections <= 20
 
 
+@pytest.mark.usefixtures("strict")
 def test_dead_letters_are_given_up_where_one_can_not_be_read(vhost: Vhost) -> None:
     """None fits, so none is confirmed either: what is looked at again is no progress."""
     poisoned(vhost.url)
     drive(producer(vhost.url, 1, topology=topology("parked", None)))
     task = Move("dead", "move", to_queue="parked", dry_run=True, give_up_s=GIVE_UP_S)
     said, _ = given_up(Mover(task, connector(vhost.url)))
-    assert "frame larger than" in said
+    assert "properties larger than" in said
     assert ready(vhost.url, "dead") == 15
 
 

@@ -7,12 +7,37 @@ from typing import TYPE_CHECKING, Any
 
 from rabbitproof.model import Decision, Note
 from rabbitproof.trial import place, soak
-from rabbitproof.trial.plan import FaultPlan
+from rabbitproof.trial.plan import FaultPlan, QueuePlan
 from rabbitproof.trial.trial import Trial
-from support import ready
+from support import judged_again, ready
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pytest
+
+
+def test_a_stream_that_is_read_all_the_time_is_read_again_at_last(
+    node: Any, tmp_path: Path
+) -> None:
+    """That the drain begins anew, and so does the reader when its connection breaks, doubles
+    nothing and loses nothing.
+    """
+    work = replace(soak.SCENARIO.workload, count=10**6, seconds=3.0, rate=400.0)
+    queues = replace(soak.SCENARIO.topology, audit=QueuePlan("stream"))
+    faults = (FaultPlan("network-cut", at_s=1.0, lasts_s=0.5),)
+    scenario = replace(soak.SCENARIO, workload=work, faults=faults, topology=queues)
+    run = "0a1b2c3d4e5f"
+    with place.on_node(node, scenario.wiring(), run) as here:
+        trial = Trial(scenario, here, run, keep=tmp_path / "run")
+        for _ in trial.run():
+            pass
+    assert trial.result is not None
+    assert trial.result.verdict.decision is Decision.PASS, trial.result.verdict
+    audit = trial.result.verdict.queues["audit.queue"]
+    assert (audit.unique, audit.duplicates_unflagged) == (trial.result.verdict.confirmed, 0)
+    assert audit.received > audit.unique
+    judged_again(tmp_path / "run", trial.result)
 
 
 def test_a_soak_reads_both_queues_all_the_time(node: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,6 @@ from rabbitproof.model import Advanced, Decision, Step
 from rabbitproof.trial import faults, place, receiving, scenario, suite
 from rabbitproof.trial.plan import FaultPlan
 from rabbitproof.trial.trial import Trial
-from rabbitproof.work.topology import made_lazy
 from support import finish, judged_again, ready, topology, witness
 
 if TYPE_CHECKING:
@@ -64,7 +63,12 @@ def test_a_good_broker_passes(node: Any, vhost: Any, work: str, audit: str | Non
 
 def test_the_stress_test_uses_lazy_queues_and_checks_both(node: Any, vhost: Any) -> None:
     """Its topology is lazy where the release still knows that; both copies are judged."""
-    lazy = made_lazy(topology())
+    queues = topology()
+    lazy = replace(
+        queues,
+        work=replace(queues.work, lazy=True),
+        audit=queues.audit and replace(queues.audit, lazy=True),
+    )
 
     def look(channel: Any) -> None:
         properties = channel.connection._impl.server_properties

@@ -124,10 +124,11 @@ def test_a_ledger_is_kept_and_ends_with_the_brokers_count(vhost: Any, tmp_path: 
     (record,) = read_all(tmp_path)
     assert record.receipts is not None
     assert record.receipts.unique == 40
-    assert record.ended
-    assert record.counts == {"work.queue": 40}
+    assert record.end is not None
+    assert record.end.counts == {"work.queue": 40}
 
 
+@pytest.mark.usefixtures("strict")
 def test_what_can_not_be_read_is_asked_for_less_and_less_often(vhost: Any) -> None:
     """The same messages come on each connection, so none of them is progress."""
     poisoned(vhost.url, "work.queue")

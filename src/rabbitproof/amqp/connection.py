@@ -138,6 +138,11 @@ class Connection:
         return dict(self._session.server_properties)
 
     @property
+    def channel_max(self) -> int:
+        """Channels that the broker allows on this connection at once."""
+        return self._session.channel_max
+
+    @property
     def frame_max(self) -> int:
         """Bytes that one frame may have, as agreed with the broker."""
         return self._session.frame_max
@@ -202,19 +207,19 @@ class Connection:
         Events that come meanwhile are kept for ``wait``. Raises the subclass of ChannelClosed
         or ConnectionClosed that the broker's refusal is, ConnectionLost, or Overdue.
         """
-        self._refuse_when_closed()
+        self._refuse_when_closed(channel)
         self._session.request(channel, method)
         return self._answer(channel, method.name, self.patience if timeout is None else timeout)
 
     def tell(self, channel: int, method: Frame) -> None:
         """Send a method that has no answer, such as an acknowledgement."""
-        self._refuse_when_closed()
+        self._refuse_when_closed(channel)
         self._session.request(channel, method)
         self._flush()
 
     def send(self, channel: int, data: bytes) -> None:
         """Hand over encoded publishes. What the kernel does not take now goes out in ``wait``."""
-        self._refuse_when_closed()
+        self._refuse_when_closed(channel)
         self._session.check_publishing(channel)
         self._enqueue(data)
         self._flush()
@@ -465,10 +470,14 @@ class Connection:
                 f"The broker closed the connection: {reason}.", code=event.code, reply=reason
             )
 
-    def _refuse_when_closed(self) -> None:
-        """Raise what ended the connection, when the broker closed it while nobody asked."""
+    def _refuse_when_closed(self, channel: int) -> None:
+        """Raise what ended the connection or the channel while nobody asked."""
         if self._failure is not None and self._session.state is State.CLOSED:
             raise self._failure
+        for refusal in self._refusals:
+            if refusal[0] == channel:
+                self._refusals.remove(refusal)
+                raise refusal[1]
 
     def _lose(self, text: str) -> None:
         if self._failure is None:

@@ -58,6 +58,10 @@ _WORTH_WAITING: Final = 64 * 1024
 """Bytes. A delivery of up to this size is kept until it is complete, so that it is read in bulk;
 a larger one is taken frame by frame, so that no byte is looked at twice."""
 
+LARGEST_HEADER: Final = 2 << 20
+"""Bytes of a content header's payload. It may be larger than a frame: RabbitMQ never splits one,
+and what a publisher could just send grows with each dead-lettering."""
+
 _LAYOUTS_KEPT, _STRIDES_KEPT = 8, 64
 """Layouts remembered for one header size, and strides in all: hostile traffic, where no two
 messages are alike, can't fill the memory."""
@@ -227,9 +231,10 @@ class DeliveryReader:
         if kind != FRAME_HEADER:
             raise _broken("a delivery without its content header")
         body = header + header_size + 1
-        most = self.frame_max - FRAME_OVERHEAD if self.frame_max else size + header_size
-        if size > most or header_size > most:
+        if self.frame_max and size + FRAME_OVERHEAD > self.frame_max:
             raise _broken(f"a frame larger than the {self.frame_max} bytes that were agreed")
+        if header_size > LARGEST_HEADER:
+            raise _broken(f"properties larger than {LARGEST_HEADER} bytes")
         if end < body:
             return self._worth_waiting(header_size)
         if data[header - 8] != _FRAME_END or data[body - 1] != _FRAME_END:

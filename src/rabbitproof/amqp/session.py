@@ -30,10 +30,10 @@ from pamqp.body import ContentBody
 from pamqp.heartbeat import Heartbeat
 
 from rabbitproof import __version__
-from rabbitproof.amqp import methods
+from rabbitproof.amqp import content, methods
 from rabbitproof.amqp.confirms import Confirms, read_confirms
-from rabbitproof.amqp.deliveries import Batch, Delivery, DeliveryReader
-from rabbitproof.amqp.publishes import FRAME_METHOD, FRAME_OVERHEAD
+from rabbitproof.amqp.deliveries import LARGEST_HEADER, Batch, Delivery, DeliveryReader
+from rabbitproof.amqp.publishes import FRAME_HEADER, FRAME_METHOD, FRAME_OVERHEAD
 from rabbitproof.errors import LocalProtocolError, RemoteProtocolError
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ class Session:
         self.server_properties: Mapping[str, object] = {}
         self.frame_max = HANDSHAKE_FRAME_MAX
         self._login = login
-        self._channel_max = CHANNEL_MAX
+        self.channel_max = CHANNEL_MAX
         self._channels: dict[int, _Channel] = {}
         self._rest = b""
         self._out: list[bytes] = [PROTOCOL_HEADER]
@@ -217,9 +217,9 @@ class Session:
     def open_channel(self) -> int:
         """Ask for a new channel and return its number. It may be used once Replied comes."""
         self._require_open()
-        number = next(i for i in range(1, self._channel_max + 2) if i not in self._channels)
-        if number > self._channel_max:
-            msg = f"The broker allows no more than {self._channel_max} channels; close some."
+        number = next(i for i in range(1, self.channel_max + 2) if i not in self._channels)
+        if number > self.channel_max:
+            msg = f"The broker allows no more than {self.channel_max} channels; close some."
             raise LocalProtocolError(msg)
         self._channels[number] = _Channel(waiting=["Channel.OpenOk"])
         self._send(number, commands.Channel.Open())
@@ -314,9 +314,10 @@ class Session:
         kind = data[position]
         channel = int.from_bytes(data[position + 1 : position + 3], "big")
         size = int.from_bytes(data[position + 3 : position + 7], "big")
-        if self.frame_max and size + FRAME_OVERHEAD > self.frame_max:
+        most = LARGEST_HEADER if kind == FRAME_HEADER else self.frame_max - FRAME_OVERHEAD
+        if self.frame_max and size > most:
             raise RemoteProtocolError(
-                f"The peer sent a frame of {size} bytes where at most {self.frame_max} were "
+                f"The peer sent a frame of {size} bytes where at most {most} were "
                 "agreed; check that the port is RabbitMQ's and not another server's."
             )
         end = position + size + FRAME_OVERHEAD
@@ -432,12 +433,10 @@ class Session:
         wanted = self._login
         # Zero means "no limit" for each of the three (section 1.4.2.5).
         self.frame_max = _smaller(tune.frame_max, wanted.frame_max)
-        self._channel_max = _smaller(tune.channel_max, CHANNEL_MAX)
+        self.channel_max = _smaller(tune.channel_max, CHANNEL_MAX)
         self._heartbeat = min(tune.heartbeat or 0, wanted.heartbeat)
         self._reader = DeliveryReader(self.frame_max)
-        self._send(
-            0, commands.Connection.TuneOk(self._channel_max, self.frame_max, self._heartbeat)
-        )
+        self._send(0, commands.Connection.TuneOk(self.channel_max, self.frame_max, self._heartbeat))
         self._send(0, methods.ConnectionOpen(wanted.vhost))
         self.state = State.OPENING
 
@@ -560,8 +559,24 @@ def decode_header(payload: bytes) -> commands.Basic.Properties | None:
     try:
         content_header.unmarshal(payload)
     except Exception:  # noqa: BLE001  hostile bytes fail in many ways inside the codec
-        return None
+        return _without_what_is_odd(payload)
     return content_header.properties
+
+
+def _without_what_is_odd(payload: bytes) -> commands.Basic.Properties | None:
+    """Return the properties that can be read; a stamp that is no date, say, costs itself alone."""
+    found = content.decode(payload[content.FLAGS_AT :])
+    if "raw" in found:
+        return None
+    table = found.pop("headers", {})
+    pairs = table.items() if isinstance(table, dict) else table
+    properties = commands.Basic.Properties()
+    properties.headers = {str(key): content.plain(value) for key, value in pairs}
+    found["message_type"] = found.pop("type", None)
+    for name, value in found.items():
+        if isinstance(value, str) or name in ("delivery_mode", "priority"):
+            setattr(properties, name, value)
+    return properties
 
 
 def _decode(raw: bytes) -> object:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from rabbitproof.amqp.connection import Connection as Amqp
     from rabbitproof.amqp.deliveries import Delivery
     from rabbitproof.broker.answers import QueueInfo
-    from rabbitproof.work.audit import Counts, Task
+    from rabbitproof.work.audit import Counts, Records, Task
     from rabbitproof.work.export_lines import Record
     from rabbitproof.work.forecast import Forecast
     from rabbitproof.work.hold import Held
@@ -173,6 +173,7 @@ def replay(
 ) -> Exit:
     """Send the messages of an export, or of a stream's range, again, each marked as replayed."""
     from rabbitproof.cli.ask import confirm
+    from rabbitproof.cli.held import look_at
     from rabbitproof.work import audit
     from rabbitproof.work import export as exported
 
@@ -192,18 +193,24 @@ def replay(
             note("nothing was sent.")
             return Exit.FAILED
         records = exported.records(file, cut=allow_cut)
-        return _replay(connection, task, records if limit is None else _first(records, limit))
+        if limit is not None:
+            records = _first(records, limit)
+        return _replay(connection, task, audit.Records(records))
+    if to_queue == queue:
+        raise UsageError("that would send the stream into itself; name another --to-queue.")
+    offset = _offset(from_ or "first")
     with connection.open("RabbitMQ Audit") as opened:
-        held = _hold(opened, connection, queue, from_ or "first", default=False, yes=yes)
-        if held is None or not held.stream:
+        if look_at(opened, connection, queue).type != "stream":
             raise UsageError(f"'{safe(queue)}' is no stream; export it, and replay the file.")
-        if to_queue == queue:
-            raise UsageError("that would send the stream into itself; name another --to-queue.")
-        question = f"Send messages of '{safe(queue)}' {_where(task)}?"
-        if not dry_run and not confirm(question, yes=yes):
-            note("nothing was sent.")
-            return Exit.FAILED
-        return _replay(connection, task, audit.stream_records(held, limit))
+    # Asked without a connection: whoever answers late would find it closed by the broker.
+    question = f"Send messages of '{safe(queue)}' {_where(task)}?"
+    if not dry_run and not confirm(question, yes=yes):
+        note("nothing was sent.")
+        return Exit.FAILED
+    reader = connection.dialer("RabbitMQ Audit")
+    return _replay(
+        connection, task, audit.StreamRecords(reader, queue, offset, limit, give_up_after)
+    )
 
 
 @app.command()
@@ -314,7 +321,7 @@ def _first(records: Iterator[Record], limit: int) -> Iterator[Record]:
         yield record
 
 
-def _replay(connection: Connection, task: Task, records: Iterator[Record]) -> Exit:
+def _replay(connection: Connection, task: Task, records: Records) -> Exit:
     from rabbitproof.cli.held import vhost_of
     from rabbitproof.cli.show import Show
     from rabbitproof.work.audit import Replayer
@@ -328,10 +335,12 @@ def _replay(connection: Connection, task: Task, records: Iterator[Record]) -> Ex
     try:
         show.all(replayer.run())
     except (KeyboardInterrupt, RabbitproofError):
-        show.data(_summary(counts, task))
+        show.data(_summary(counts, task, "stopped"))
         show.note("not all was sent; what was in flight may have arrived or not.")
         raise
-    show.data(_summary(counts, task))
+    lacks = records.lacks()
+    well = counts.balances and counts.confirmed == counts.read and lacks is None
+    show.data(_summary(counts, task, "done" if well else "ended"))
     for (exchange, key), count in counts.targets.most_common(_TARGETS):
         show.note(f"{count:,} to exchange '{safe(exchange)}' with key '{safe(key)}'")
     if counts.further:
@@ -346,14 +355,19 @@ def _replay(connection: Connection, task: Task, records: Iterator[Record]) -> Ex
             return Exit.FAILED
     if counts.first is not None and counts.last is not None and task.dry_run:
         show.note(f"sent over {max(counts.last - counts.first, 0):,.1f} s at their time")
+    if lacks is not None:
+        show.note(f"{lacks}: go on behind it with --from.")
     if counts.returned:
         show.note(f"{counts.returned} came back: no queue is bound there for their key.")
+    for why, first in replayer.aside.items():
+        which = ", ".join(f"{one:,}" for one in first)
+        show.note(f"set aside ({safe(why, 300)}): the messages number {which} of those read.")
     if counts.nacked:
         show.note(
             f"{counts.nacked} were refused to the end (a queue is full or down), and nothing more "
             "was sent; make room and replay the rest."
         )
-    return Exit.FAILED if counts.returned or counts.nacked else Exit.DONE
+    return Exit.DONE if well or (task.dry_run and lacks is None) else Exit.FAILED
 
 
 def _forecast(forecast: Forecast) -> Iterator[str]:
@@ -371,12 +385,13 @@ def _forecast(forecast: Forecast) -> Iterator[str]:
         yield f"{count:,} may go to further queues: {safe(why, 300)}."
 
 
-def _summary(counts: Counts, task: Task) -> str:
+def _summary(counts: Counts, task: Task, word: str) -> str:
     if task.dry_run:
         return f"would send. messages={counts.read}"
     return (
-        f"done. read={counts.read}, confirmed={counts.confirmed}, returned={counts.returned}, "
-        f"nacked={counts.nacked}, resent={counts.resent}, time={counts.seconds:.2f}s"
+        f"{word}. read={counts.read}, confirmed={counts.confirmed}, returned={counts.returned}, "
+        f"nacked={counts.nacked}, refused={counts.refused}, resent={counts.resent}, "
+        f"time={counts.seconds:.2f}s"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -107,8 +108,15 @@ def bench(
         durable=True,
         lazy=False,
     )
+    stack = ExitStack()
     if url is None:
-        where = place.private(wanted, _say)
+        from rabbitproof.broker.node import Node
+        from rabbitproof.broker.releases import provide
+
+        installation = provide(None, _say)
+        _say(f"starting a private RabbitMQ {installation.version}")
+        node = stack.enter_context(Node.start(installation))
+        where = place.on_node(node, wanted, new_run())
     else:
         connection = connection_from(Flags(url=url, management_url=management_url), environment={})
         where = place.shared(
@@ -119,7 +127,7 @@ def bench(
             new_run(),
             _say,
         )
-    with where as here, tempfile.TemporaryDirectory(prefix="rabbitproof-bench-") as folder:
+    with stack, where as here, tempfile.TemporaryDirectory(prefix="rabbitproof-bench-") as folder:
         _say(f"using {here.where}")
         running = trial.Bench(plan, here, Path(folder))
         for event in running.run():

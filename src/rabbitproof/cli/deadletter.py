@@ -289,27 +289,27 @@ def _carry_out(connection: Connection, task: Task, *, yes: bool, as_json: bool =
     try:
         show.all(mover.run())
     except (KeyboardInterrupt, RabbitproofError):
-        _end(show, mover.counts, task, as_json=as_json)
+        _end(show, mover.counts, task, "stopped", as_json=as_json)
         show.note(
             "interrupted: what was under way may be there twice now, as dead letter and as copy; "
             "none is lost. Run it again for the rest."
         )
         raise
     counts = mover.counts
-    _end(show, counts, task, as_json=as_json)
+    _end(show, counts, task, "ended" if counts.stayed else "done", as_json=as_json)
     for target, count in sorted(counts.targets.items()):
         show.note(f"to {target.shown}: {count}")
     if task.as_published and task.dry_run and forecast is not None:
         for (queue, _), count in sorted(forecast.queues.items()):
             show.note(f"of these into '{safe(queue)}': {count}")
-    for sentence in described(counts, task, mover.problems):
+    for sentence in described(mover):
         show.note(sentence)
     return Exit.FAILED if counts.stayed else Exit.DONE
 
 
-def _end(show: Show, counts: Counts, task: Task, *, as_json: bool) -> None:
+def _end(show: Show, counts: Counts, task: Task, word: str, *, as_json: bool) -> None:
     """Say what became of them."""
-    show.data(_summary(counts, task))
+    show.data(_summary(counts, task, word))
     done = "would_send" if task.dry_run else "sent"
     targets = [
         {
@@ -333,12 +333,12 @@ def _end(show: Show, counts: Counts, task: Task, *, as_json: bool) -> None:
     _print(data, as_json=as_json)
 
 
-def _summary(counts: Counts, task: Task) -> str:
+def _summary(counts: Counts, task: Task, word: str) -> str:
     after = "?" if counts.after is None else counts.after
     done = "would_send" if task.dry_run else "sent"
     sent = counts.fitting - counts.stayed if task.dry_run else counts.sent
     return (
-        f"done. before={counts.before}, looked_at={counts.looked_at}, fitting={counts.fitting}, "
+        f"{word}. before={counts.before}, looked_at={counts.looked_at}, fitting={counts.fitting}, "
         f"{done}={sent}, stayed={counts.stayed}, after={after}"
     )
 

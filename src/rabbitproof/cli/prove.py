@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from dataclasses import replace
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -21,10 +21,13 @@ from rabbitproof.model import Decision
 from rabbitproof.text import safe
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from rabbitproof.address import Address
     from rabbitproof.model import TrialResult
+    from rabbitproof.trial.place import Place
+    from rabbitproof.trial.plan import Scenario
     from rabbitproof.trial.trial import Trial
 
 app = new_app()
@@ -182,10 +185,10 @@ def prove(
         raise UsageError("Two nodes have no majority when one is away; give --nodes 3, or 1.")
     if nodes and url is not None:
         raise UsageError("--nodes is about a private broker; leave out --url or --nodes.")
-    from rabbitproof.broker.releases import provide
     from rabbitproof.cli import report as files
+    from rabbitproof.cli import suite
     from rabbitproof.identity import new_run
-    from rabbitproof.trial import dice, faults, place, soak
+    from rabbitproof.trial import dice, faults, soak
     from rabbitproof.trial import scenario as scenarios
     from rabbitproof.trial.trial import Trial
     from rabbitproof.work import topology as wiring
@@ -205,42 +208,28 @@ def prove(
         seconds=seconds,
         work_type=queue_type,
         audit_type=audit_type,
+        lazy=lazy,
     )
     if seed is None and chosen.random is not None:
         seed = dice.new_seed()
     if seed is not None and scenario != SOAK:
         chosen = dice.drawn(chosen, seed)
-    if url is None:  # before an earlier report is taken away
-        provide(rabbitmq, say)
-    if report is not None:
-        files.prepare(report)
-    topology = chosen.wiring()
-    if lazy:
-        topology = replace(
-            topology,
-            work=replace(topology.work, lazy=True),
-            audit=topology.audit and replace(topology.audit, lazy=True),
-        )
-    wiring.check(topology)
+    wiring.check(chosen.wiring())
     faults.check(chosen, private=url is None, owner=owner)
     run = new_run()
     say(f"{chosen.name}: {chosen.title}. {' '.join(chosen.teaches.split())}")
     if seed is not None:
         say(f"its faults are drawn from seed {seed}")
     addresses: tuple[Address, ...] = ()
+    stack = ExitStack()
+    venue: Callable[[Scenario, str], AbstractContextManager[Place]]
     if url is None:
-        where = place.private(topology, say, chosen.cluster.nodes, rabbitmq)
+        venue = suite.private(stack, rabbitmq, say).venue
     else:
         connection = connection_from(Flags(url=url, management_url=management_url), environment={})
-        addresses = connection.addresses
-        where = place.shared(
-            addresses,
-            connection.api.url,
-            connection.api.address,
-            topology,
-            run,
-            say,
-        )
+        addresses, venue = connection.addresses, suite.elsewhere(connection, say)
+    if report is not None:
+        files.prepare(report)
     command = _command(
         scenario,
         addresses,
@@ -259,7 +248,7 @@ def prove(
         i_own_this_broker=owner,
         report=report,
     )
-    with where as here:
+    with stack, venue(chosen, run) as here:
         say(f"using {here.where}")
         ledgers = None if report is None else report / "ledgers" / run
         trial = Trial(chosen, here, run, command=command, keep=ledgers)

@@ -214,14 +214,16 @@ def private(stack: ExitStack, rabbitmq: str | None, note: Callable[[str], None])
     return stack.enter_context(suite.Nodes(releases.provide(rabbitmq, note), note))
 
 
-def elsewhere(connection: Connection) -> Callable[[Scenario, str], AbstractContextManager[Place]]:
+def elsewhere(
+    connection: Connection, note: Callable[[str], None] = lambda _: None
+) -> Callable[[Scenario, str], AbstractContextManager[Place]]:
     """Return what gives each scenario a corner of somebody's broker."""
     from rabbitproof.trial import place
 
     def shared(scenario: Scenario, run: str) -> AbstractContextManager[Place]:
         api = connection.api
         return place.shared(
-            connection.addresses, api.url, api.address, scenario.wiring(), run, lambda _: None
+            connection.addresses, api.url, api.address, scenario.wiring(), run, note
         )
 
     return shared

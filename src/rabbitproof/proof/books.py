@@ -85,7 +85,9 @@ def audit(
     receipts = queue.receipts
     tally = _tally(outcomes, queue)
     tally.copies_unknown = tally.copies_unknown or strangers or queue.unended > 0
-    tally.others += queue.before
+    tally.others += queue.before or 0
+    if queue.before is None and receipts is None:
+        tally.copies_unknown = True
     books = _balance(tally, queue, incomplete=incomplete or bool(queue.unsaid))
     exact = books.lost == tally.unseen
     unchecked = _why_order_means_nothing(queue)
@@ -224,13 +226,17 @@ def _count_messages(
     if ledger.confirms:
         tally.nacked_delivered += len(recovered & ledger.nacked)
     tally.returned_delivered += len(recovered & ledger.returned)
-    for drop in queue.drops:
+    gone: dict[str, BitMap] = {}
+    for drop in queue.drops:  # of which one reason may have several, with copies of one message
         found = drop.receipts and drop.receipts.by_source.get(ledger.source)
         if found:
-            gone = found.known & wanted
-            if drop.reason not in REFUSED:
-                gone = gone - seen - got.corrupt
-            tally.unhandled[drop.reason] = tally.unhandled.get(drop.reason, 0) + len(gone)
+            gone[drop.reason] = gone.get(drop.reason, BitMap()) | (found.known & wanted)
+    for reason, messages in gone.items():
+        done = seen | got.corrupt
+        if reason in REFUSED:  # of what was seen, another copy was handled
+            done = queue.handled.get(ledger.source, BitMap())
+        nobodys = messages - done
+        tally.unhandled[reason] = tally.unhandled.get(reason, 0) + len(nobodys)
     _split(tally, unseen, mine)
     room = LOST_IDS_SHOWN - len(tally.first_ids)
     if room > 0 and unseen:
@@ -286,9 +292,9 @@ def _balance(tally: _Tally, queue: QueueEvidence, *, incomplete: bool) -> Books:
         dropped = min(unseen - lost, max(0, gone - tally.others))
         left = min(unseen - lost - dropped, max(0, (counted or 0) - tally.others))
         residue = min(0, unseen + tally.others - gone - (counted or 0))
-        if residue and queue.receipts is None:
+        if residue:
             # There are copies that nothing explains, so any of those counted may be one.
-            dropped = left = 0
+            dropped, left = 0, 0 if queue.receipts is None else left
     return Books(
         wanted=tally.wanted,
         seen=tally.seen,

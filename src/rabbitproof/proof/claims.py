@@ -5,6 +5,7 @@ Pure: no I/O, no clock. Refuses to judge (``verdict``).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rabbitproof.proof import ends
@@ -20,17 +21,27 @@ if TYPE_CHECKING:
 
 
 def claims(
-    run: Run, outcomes: Sequence[Outcomes], queues: Mapping[str, QueueEvidence]
+    run: Run, outcomes: Sequence[Outcomes], queues: Mapping[str, QueueEvidence], *, whole: bool
 ) -> list[Claim]:
-    """Return what was claimed, and whether it held."""
+    """Return what was claimed, and whether it held.
+
+    Unless all files are ``whole``, what speaks against a claim may be what they lack.
+    """
     if run.history is None:
         return []
     plan = run.history.plan
-    return [
+    whole = whole and not any(queue.unsaid for queue in queues.values())
+    found = [
         *(_ready(run, outcomes) if plan.claims.ready_before else ()),
         *(_empty(run, queues) if plan.claims.empties and plan.consumed else ()),
         *(_same(run, outcomes, queues) if plan.claims.audit_equals_work else ()),
     ]
+    return [one if whole or one.held is not False else _open(one) for one in found]
+
+
+def _open(claim: Claim) -> Claim:
+    told = claim.found.removesuffix(".")
+    return replace(claim, held=None, found=f"{told}, as far as the files here tell.")
 
 
 def _ready(run: Run, outcomes: Sequence[Outcomes]) -> Iterator[Claim]:
@@ -83,8 +94,12 @@ def _same(
 
 
 def unfired(run: Run, fired: Sequence[str]) -> list[str]:
-    """Return which of the planned faults did not happen, each as often as it did not."""
-    plan: Plan | None = None if run.history is None else run.history.plan
+    """Return which of the planned faults did not happen, each as often as it did not.
+
+    A history that is cut may lack what it says of them.
+    """
+    history = run.history
+    plan: Plan | None = None if history is None or history.cut is not None else history.plan
     left = list(fired)
     out = []
     for name in plan.faults if plan is not None else ():

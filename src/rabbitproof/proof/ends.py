@@ -65,31 +65,36 @@ def told(queue: RunQueue, history: History) -> tuple[int | None, int | None] | N
     What is counted while somebody still consumes is none, and what the Management API says within
     some seconds after the last one was there is old.
     """
-    ours = {one.name for one in history.of(Began) if one.kind == "producer"}
-    ours |= {one.name for one in history.of(Began) if one.queue == queue.name}
-    open_ones: set[str] = set()
-    ended = 0
-    counted: dict[str, Counted] = {}
-    for entry in history.entries:
-        if isinstance(entry, Began) and entry.name in ours:
-            open_ones.add(entry.name)
-            counted = {}
-        elif isinstance(entry, Ended) and entry.name in ours:
-            open_ones.discard(entry.name)
-            ended, counted = entry.t_ns, {}
-        elif (
-            isinstance(entry, Counted)
-            and entry.queue == queue.name
-            and not open_ones
-            and (entry.by == "declare" or entry.t_ns >= ended + REPORT_NS)
-        ):
-            counted[entry.by] = entry
+    over = all_gone(queue, history)
+    ended = history.entries[over - 1].t_ns if over else 0
+    counted = {
+        one.by: one
+        for one in history.entries[over:]
+        if isinstance(one, Counted)
+        and one.queue == queue.name
+        and (one.by == "declare" or one.t_ns >= ended + REPORT_NS)
+    }
     if history.cut is not None or not (last := counted.get("declare")):
         return None
     if last.consumers and queue.kind != "stream":
         return None
     second = counted.get("api")
     return last.messages, None if second is None else second.messages
+
+
+def all_gone(queue: RunQueue, history: History) -> int:
+    """Return from which entry on all who had to do with a queue had ended; behind the last one
+    where somebody had not.
+    """
+    ours = {one.name for one in history.of(Began) if one.kind == "producer"}
+    ours |= {one.name for one in history.of(Began) if one.queue == queue.name}
+    open_ones: set[str] = set()
+    over = 0
+    for place, entry in enumerate(history.entries):
+        if isinstance(entry, (Began, Ended)) and entry.name in ours:
+            (open_ones.add if isinstance(entry, Began) else open_ones.discard)(entry.name)
+            over = place + 1
+    return len(history.entries) if open_ones else over
 
 
 def held(queue: RunQueue, history: History, role: str) -> int | None:

@@ -6,12 +6,15 @@ and ``verdict``).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pyroaring import BitMap
+
+    from rabbitproof.identity import Source
     from rabbitproof.model import QueueType
     from rabbitproof.proof.ledger import QueueReceipts
 
@@ -30,6 +33,8 @@ _LIMITS: Final = {
 }
 """What a queue may be told by a policy, or with ``x-`` before it by an argument -> the reason for
 which it then drops what it had confirmed."""
+TIMED: Final = frozenset({"message-ttl", "expires", "max-age"})
+"""Those of them that drop what waits, also when nobody does anything any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,8 @@ class Drop:
     """Whether the named copies were found in a dead-letter queue; else a consumer named them."""
     evidence: str = ""
     """Who says so. A whole sentence, or nothing."""
+    final: bool = True
+    """Nothing more can have been dropped from the queue since that was known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +81,8 @@ class QueueEvidence:
     unsaid: tuple[str, ...] = ()
     """Consumers whose ledgers have no end, and nobody says that they are whole: what nobody saw
     may have been received by them."""
+    unsaid_handle: bool = False
+    """Whether one of those handles what it gets, and does not refuse all of it."""
     kind_known: bool = True
     """False: nobody knows what type it is, so it may be a stream as well."""
     limits: tuple[str, ...] = ()
@@ -82,14 +91,19 @@ class QueueEvidence:
     """How often a stream was read from the same place at most: once for each consumer and each
     new connection. Reading it again makes no duplicates."""
     drops: tuple[Drop, ...] = ()
-    before: int = 0
+    unclear: QueueReceipts | None = None
+    """What a consumer refused for good, unless it was not heard; or only such others had as may
+    have given it back."""
+    handled: Mapping[Source, BitMap] = field(default_factory=dict)
+    """What consumers had that surely gave nothing back, and did not refuse."""
+    before: int | None = 0
     """Messages that it held before the first publish: of those that are counted, so many may be
-    none of this run's."""
+    none of this run's. None: nobody counted, so any may."""
 
     @property
     def unexplained(self) -> tuple[str, ...]:
-        """Those of ``limits`` of which nobody knows what they dropped: what is unseen may be."""
-        known = {drop.reason for drop in self.drops}
+        """Those of ``limits`` of which nobody knows all that they dropped, unseen as it was."""
+        known = {drop.reason for drop in self.drops if drop.final}
         return tuple(one for one in self.limits if _LIMITS[one.removeprefix("x-")] not in known)
 
     @property
@@ -136,6 +150,8 @@ class Gaps:
     """There may be messages that no ledger knows: what came may be theirs, and a count as well."""
     consumers: tuple[str, ...] = ()
     """There may be receipts that no ledger has: what nobody saw may be among them."""
+    resent: bool = False
+    """A producer's ledger may lack that it sent again what it has as sent once."""
 
 
 def proves_drained(kind: QueueType, left: int | None, second: int | None = None) -> bool:

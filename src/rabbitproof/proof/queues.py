@@ -8,18 +8,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pyroaring import BitMap
-
 from rabbitproof.identity import Source
 from rabbitproof.proof import ends, whole
-from rabbitproof.proof.evidence import Drop, QueueEvidence, limits, proves_drained
-from rabbitproof.proof.history import Dropped
+from rabbitproof.proof.evidence import TIMED, Drop, QueueEvidence, limits, proves_drained
+from rabbitproof.proof.history import Counted, Dropped
 from rabbitproof.proof.ledger import QueueReceipts
+from rabbitproof.proof.refusals import gave_back, handled, refusals, refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from rabbitproof.proof.ledger import Receipts
+    from rabbitproof.proof.history import History
     from rabbitproof.proof.record import Record
     from rabbitproof.proof.run import Run, RunQueue
 
@@ -32,18 +31,24 @@ def evidence(run: Run, logical: str) -> QueueEvidence:
     if readers:
         receipts = QueueReceipts()
         receipts.unite(one.receipts for one in readers if one.receipts is not None)
-        for source, got in _refused(readers).by_source.items():
+        for source, got in refused(readers).by_source.items():
             # It had left the queue: who sees a further copy has it from somebody who sent it again.
             receipts.of(source).again |= got.seen
     # A count from before the end of it all says nothing about what is left now.
-    found = None if history is None else ends.told(queue, history)
-    proves = found is not None or bool(readers)
-    if found is None:
+    if history is not None and whole.all_told([*run.producers, *readers], history):
+        found = ends.told(queue, history)  # by the order of its entries, whatever clocks say
+        proves = found is not None
+    else:
         last = ends.last_look(queue, run.producers, readers)
-        found = (None, None) if last is None else ends.counts(queue, last)
+        found = None if last is None else ends.counts(queue, last)
+        proves = bool(readers)
+    found = found or (None, None)
     if queue.kind == "stream" and readers:  # reading takes nothing from it
         found = ends.unread(found[0], readers), ends.unread(found[1], readers)
     left, second = found
+    drained = proves and proves_drained(queue.kind, left, second)
+    surely, perhaps = refusals(readers, drained=drained)
+    unsaid = whole.unsaid(run, readers)
     return QueueEvidence(
         name=queue.name,
         kind=queue.kind,
@@ -51,78 +56,68 @@ def evidence(run: Run, logical: str) -> QueueEvidence:
         receipts=receipts,
         left=left,
         second=second,
-        drained=proves and proves_drained(queue.kind, left, second),
-        drops=(*_dropped(run, queue.name), *rejected(readers)),
-        unsaid=tuple(whole.who(one) for one in whole.unsaid(run, readers)),
+        drained=drained,
+        drops=(
+            *_dropped(run, queue),
+            *([Drop("rejected", receipts=surely, dead=False)] if surely.by_source else ()),
+        ),
+        unclear=perhaps,
+        handled=handled(readers),
+        unsaid=tuple(map(whole.who, unsaid)),
+        unsaid_handle=any(one.header.options.get("answer") != "reject" for one in unsaid),
         limits=_limits(queue),
         consumers=_at_once(readers),
-        unended=sum(map(_gave_back, readers)),
+        unended=sum(map(gave_back, readers)),
         passes=max(1, sum(_connections(one) for one in readers)),
         before=_before(run, queue),
     )
 
 
-def _dropped(run: Run, name: str) -> Iterator[Drop]:
+def _dropped(run: Run, queue: RunQueue) -> Iterator[Drop]:
     """Yield what the history says was dropped from a queue, by name and by number."""
-    for one in run.history.of(Dropped) if run.history else ():
-        if one.queue != name:
+    history = run.history
+    over = 0 if history is None else _final(queue, history)
+    for place, one in enumerate(history.entries if history else ()):
+        if not isinstance(one, Dropped) or one.queue != queue.name:
             continue
+        final = place >= over
         receipts = QueueReceipts(foreign=one.foreign)
         for producer, ranges in one.names.items():
             got = receipts.of(Source(run.id, producer))
             for first, last in ranges:
                 got.add(range(first, last + 1), redelivered=False)
         if one.names or one.foreign:
-            yield Drop(one.reason, receipts=receipts, evidence=one.evidence)
+            yield Drop(one.reason, receipts=receipts, evidence=one.evidence, final=final)
         if one.copies:
-            yield Drop(one.reason, one.copies, evidence=one.evidence)
+            yield Drop(one.reason, one.copies, evidence=one.evidence, final=final)
 
 
-def _before(run: Run, queue: RunQueue) -> int:
-    """Return what a queue held before the first publish, as far as anybody counted it."""
+def _final(queue: RunQueue, history: History) -> int:
+    """Return from which entry on nothing more can be dropped that would be missed.
+
+    All have ended; and where what waits gets too old, it was counted before that was read.
+    """
+    over = ends.all_gone(queue, history)
+    if not any(one.removeprefix("x-") in TIMED for one in _limits(queue)):
+        return over
+    counts = [
+        place
+        for place, one in enumerate(history.entries)
+        if isinstance(one, Counted) and one.queue == queue.name
+    ]
+    return max(over, *counts[-1:], 0)
+
+
+def _before(run: Run, queue: RunQueue) -> int | None:
+    """Return what a queue held before the first publish; None where nobody counted it."""
     if run.history is not None:
-        return ends.held(queue, run.history, "producer") or 0
+        return ends.held(queue, run.history, "producer")
     said = (one.first or one.header for one in run.producers)
     counts = [
-        each.messages or 0
-        for one in said
-        for each in one.topology.queues
-        if each.name == queue.name
+        each.messages for one in said for each in one.topology.queues if each.name == queue.name
     ]
-    return min(counts, default=0)
-
-
-def rejected(readers: Sequence[Record]) -> tuple[Drop, ...]:
-    """Return what consumers refused for good, of which nobody handled a copy.
-
-    That it was seen does not make it done; that somebody else acknowledged a copy does.
-    """
-    handled: dict[Source, BitMap] = {}
-    for one in readers:
-        for source, got in (one.receipts.by_source if one.receipts else {}).items():
-            again = one.header.options.get("answer") == "requeue"
-            done = BitMap() if again else got.seen - _refused_by(one, got)
-            handled[source] = handled.get(source, BitMap()) | done
-    named = QueueReceipts()
-    for source, got in _refused(readers).by_source.items():
-        left = got.seen - handled[source]
-        if left:
-            named.of(source).add(left.to_array(), redelivered=False)
-    return (Drop("rejected", receipts=named, dead=False),) if named.by_source else ()
-
-
-def _refused(readers: Sequence[Record]) -> QueueReceipts:
-    """Return what any of these refused for good."""
-    refused = QueueReceipts()
-    for one in readers:
-        for source, got in (one.receipts.by_source if one.receipts else {}).items():
-            refused.of(source).add(_refused_by(one, got).to_array(), redelivered=False)
-    return refused
-
-
-def _refused_by(one: Record, got: Receipts) -> BitMap:
-    """Return what one refused, of the messages of one producer."""
-    return got.seen if one.header.options.get("answer") == "reject" else got.rejected
+    known = [count for count in counts if count is not None]
+    return min(known) if known and len(known) == len(counts) else None
 
 
 def _limits(queue: RunQueue) -> tuple[str, ...]:
@@ -150,21 +145,6 @@ def _at_once(readers: Sequence[Record]) -> int:
         now += step
         most = max(most, now)
     return most
-
-
-def _gave_back(one: Record) -> bool:
-    """Say whether the queue may have again what this consumer wrote down as seen.
-
-    It was killed, or its connection ended before its last acknowledgement was handled; or it
-    gives messages back, which is what it was asked to do, or what a window does with those that
-    nobody answered.
-    """
-    return (
-        one.end is None
-        or any(event.name == "lost" for event in one.events)
-        or one.header.options.get("answer") == "requeue"
-        or one.end.returned > 0
-    )
 
 
 def _connections(one: Record) -> int:

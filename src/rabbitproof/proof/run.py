@@ -49,6 +49,8 @@ class Run:
     """Of its queues; they may have read other runs' messages as well."""
     queues: dict[str, RunQueue]
     """By logical name, those that are judged."""
+    unsure: tuple[Record, ...] = ()
+    """Consumers of which nobody knows whether it was its queues that they read."""
 
     @property
     def everybody(self) -> tuple[Record, ...]:
@@ -81,11 +83,13 @@ def chosen(found: Folder, run: str | None, named: Mapping[str, str] = MappingPro
     )
     names = _names(producers, history, named)
     real = {queue.name for queue in names.values()}
-    consumers = tuple(
-        one
+    read = [
+        (one, _takes_part(one, name, real, producers))
         for one in found.records
-        if one.receipts is not None and _takes_part(one, name, real, producers)
-    )
+        if one.receipts is not None
+    ]
+    consumers = tuple(one for one, part in read if part)
+    unsure = tuple(one for one, part in read if part is None)
     described = [
         (one.header.options.get("declare") is True, queue)
         for one in (*producers, *consumers)
@@ -103,7 +107,7 @@ def chosen(found: Folder, run: str | None, named: Mapping[str, str] = MappingPro
         )))
         for logical, queue in names.items()
     }  # fmt: skip
-    return Run(name, history, producers, consumers, queues)
+    return Run(name, history, producers, consumers, queues, unsure)
 
 
 def _choose(found: Folder, run: str | None) -> str:
@@ -176,16 +180,24 @@ def _declared_type(declared: bool, queue: DeclaredQueue) -> str:  # noqa: FBT001
     return "classic" if queue.durable is False else ""
 
 
-def _takes_part(one: Record, run: str, queues: set[str], producers: Sequence[Record]) -> bool:
-    """Say whether a consumer read one of the run's queues."""
+def _takes_part(
+    one: Record, run: str, queues: set[str], producers: Sequence[Record]
+) -> bool | None:
+    """Say whether a consumer read one of the run's queues; None where nobody knows.
+
+    Until somebody gives a cluster a name, each of its nodes tells its own.
+    """
     header = one.header
     if header.run not in ("", run) or header.queue not in queues:
         return False
     if header.run == run:
         return True
-    clusters = {each.header.versions.get("cluster", "") for each in producers} - {""}
     vhosts = {each.header.topology.vhost for each in producers} - {""}
-    cluster, vhost = header.versions.get("cluster", ""), header.topology.vhost
-    return (not cluster or not clusters or cluster in clusters) and (
-        not vhost or not vhosts or vhost in vhosts
-    )
+    if header.topology.vhost and vhosts and header.topology.vhost not in vhosts:
+        return False
+    clusters = {each.header.versions.get("cluster", "") for each in producers} - {""}
+    cluster = header.versions.get("cluster", "")
+    if not cluster or not clusters or cluster in clusters:
+        return True
+    came = () if one.receipts is None else one.receipts.by_source
+    return True if any(source.run == run for source in came) else None

@@ -34,7 +34,7 @@ from rabbitproof.proof.evidence import Gaps, QueueEvidence
 from rabbitproof.proof.ledger import Outcomes
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from rabbitproof.model import QueueVerdict
 
@@ -88,6 +88,7 @@ def judge(
     cut = _unattempted(ledgers, queues)
     incomplete = bool(missing or gaps.consumers)
     strangers = strangers or bool(cut or gaps.producers)
+    torn = bool(cut or gaps.resent)
     judged = {
         name: audit(ledgers, queue, incomplete=incomplete, strangers=strangers)
         for name, queue in queues.items()
@@ -97,8 +98,23 @@ def judge(
     doubts: list[str] = []
     notes: list[str] = []
     for name, queue in judged.items():
-        failures += _failures(name, queue, word, permits, others=others)
-        open_ones = _open(name, queue, queues[name], word, incomplete=incomplete)
+        failures += _failures(name, queue, word, others=others)
+        # What is not in a ledger that is not whole may make these no faults.
+        part = torn or incomplete
+        (doubts if part else failures).extend(_as_if_first(name, queue, torn=part))
+        open_end = incomplete or queues[name].unsaid_handle
+        (doubts if open_end else failures).extend(
+            _unhandled(name, queue, word, permits, torn=open_end, others=others)
+        )
+        unclear = 0 if "rejected" in permits else _unclear(ledgers, queues[name])
+        open_ones = _open(
+            name,
+            queue,
+            queues[name],
+            word,
+            incomplete=incomplete,
+            unclear=unclear,
+        )
         # What nobody read can't be decided by its count alone; that leaves the run as it is.
         (notes if _said_only(queue, queues[name]) else doubts).extend(open_ones)
         notes += _notes(name, queue, queues[name], word, permits)
@@ -107,7 +123,7 @@ def judge(
     ]
     doubts += [claim.found for claim in claims if claim.held is None]
     doubts += [f"The ledger of {name} is missing: what it saw is not known." for name in missing]
-    doubts += [*cut, *gaps.producers, *gaps.consumers]
+    doubts += dict.fromkeys((*cut, *gaps.producers, *gaps.consumers))
     for name in dict.fromkeys(unfired):
         doubts.append(f"The fault {name} never fired, so nothing was shown.")
     if not sum(len(ledger.wanted) for ledger in ledgers):
@@ -177,10 +193,8 @@ def _messages(count: int, word: str = "") -> str:
     return f"{count:,} {what}s were" if count != 1 else f"{count:,} {what} was"
 
 
-def _failures(
-    name: str, queue: QueueVerdict, word: str, permits: Collection[str], *, others: bool
-) -> list[str]:
-    """Return what makes a queue's verdict fail."""
+def _failures(name: str, queue: QueueVerdict, word: str, *, others: bool) -> list[str]:
+    """Return what makes a queue's verdict fail, whatever ledgers may lack."""
     out: list[str] = []
     if queue.lost:
         among = queue.lost_among
@@ -191,21 +205,40 @@ def _failures(
     if queue.corrupt:
         what = "messages" if queue.corrupt > 1 else "message"
         out.append(f"{queue.corrupt:,} {what} in {name} did not have the right checksum.")
-    if queue.duplicates_unflagged:
-        out.append(
-            f"{name} delivered {queue.duplicates_unflagged:,} second copies as if they were "
-            "the first, of messages that were sent once."
-        )
-    if queue.reordered:
-        out.append(
-            f"{_messages(queue.reordered)} delivered by {name} behind later ones of the same "
-            "producer."
-        )
+    return out
+
+
+def _unhandled(
+    name: str, queue: QueueVerdict, word: str, permits: Collection[str], *, torn: bool, others: bool
+) -> Iterator[str]:
+    """Yield what was dropped for a reason, and not handled by anybody whose ledger is here.
+
+    ``torn``: there may be others. ``others``: or some that kept none.
+    """
+    taken = ", or a consumer that kept no ledger did" if others else ""
+    who = "nobody whose ledger is all here" if torn else "nobody"
     for reason, count in queue.unhandled.items():
         if reason not in permits:
             what = "it" if count == 1 else "them"
-            out.append(f"{_went(count, reason, word, name)}, and nobody handled {what}.")
-    return out
+            yield f"{_went(count, reason, word, name)}, and {who} handled {what}{taken}."
+
+
+def _as_if_first(name: str, queue: QueueVerdict, *, torn: bool) -> Iterator[str]:
+    """Yield what a queue delivered as if it were the first copy of what was sent once.
+
+    ``torn``: a producer's ledger may lack that it was sent again.
+    """
+    doubt = ", as far as the files here tell" if torn else ""
+    if queue.duplicates_unflagged:
+        yield (
+            f"{name} delivered {queue.duplicates_unflagged:,} second copies as if they were "
+            f"the first, of messages that were sent once{doubt}."
+        )
+    if queue.reordered:
+        yield (
+            f"{_messages(queue.reordered)} delivered by {name} behind later ones of the same "
+            f"producer{doubt}."
+        )
 
 
 def _went(count: int, reason: str, word: str, queue: str) -> str:
@@ -216,9 +249,18 @@ def _went(count: int, reason: str, word: str, queue: str) -> str:
 
 
 def _open(
-    name: str, queue: QueueVerdict, evidence: QueueEvidence, word: str, *, incomplete: bool
+    name: str,
+    queue: QueueVerdict,
+    evidence: QueueEvidence,
+    word: str,
+    *,
+    incomplete: bool,
+    unclear: int,
 ) -> list[str]:
-    """Return what leaves a queue's verdict open."""
+    """Return what leaves a queue's verdict open.
+
+    ``unclear``: wanted messages that were refused, and perhaps handled by somebody else.
+    """
     out: list[str] = []
     books = queue.books
     if evidence.receipts is not None and books.left:
@@ -239,18 +281,31 @@ def _open(
         elif evidence.unexplained:
             why = (
                 f"it has {' and '.join(evidence.unexplained)}, by which the broker may have "
-                "dropped them: with a dead-letter exchange it would tell"
+                "dropped them: look among its dead letters, if it has a place for them"
             )
         else:
             why = "what was dropped from it is known by number only"
         seen = "not seen" if evidence.receipts is not None else "only counted"
         out.append(f"{_messages(books.undecided, word)} {seen} in {name}, and {why}.")
+    if unclear:
+        out.append(
+            f"{_messages(unclear, word)} rejected by a consumer in {name}; it or another one that "
+            "had a copy may have given that back, so nobody says what became of it."
+        )
     if books.residue < 0:
         out.append(
             f"The books of {name} do not balance: {-books.residue:,} more copies were counted in "
             "it than there are messages that could explain them."
         )
     return out
+
+
+def _unclear(ledgers: Sequence[Outcomes], evidence: QueueEvidence) -> int:
+    """Return how many were refused that another consumer had, and may have given back."""
+    refused = evidence.unclear.by_source if evidence.unclear else {}
+    return sum(
+        len(refused[one.source].seen & one.wanted) for one in ledgers if one.source in refused
+    )
 
 
 def _said_only(queue: QueueVerdict, evidence: QueueEvidence) -> bool:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from rabbitproof.proof.evidence import QueueEvidence
     from rabbitproof.proof.folder import Folder
     from rabbitproof.proof.ledger import Outcomes
+    from rabbitproof.proof.record import Record
     from rabbitproof.proof.run import Run
 
 
@@ -65,19 +66,30 @@ def examine(folders: Sequence[Path], run: str | None = None) -> Judged:
 def judged(found: Folder, run: Run) -> Judged:
     """Judge one run of what was found."""
     history = run.history
-    outcomes = one_each(one.outcomes for one in run.producers if one.outcomes is not None)
+    outcomes = one_each(_told(one, one.outcomes) for one in run.producers if one.outcomes)
     queues = {logical: evidence(run, logical) for logical in run.queues}
-    claimed = claims(run, outcomes, queues)
+    absent, cut = missing(found, run), gaps(found, run)
+    whole = not (absent or cut.producers or cut.consumers)
+    claimed = claims(run, outcomes, queues, whole=whole)
     broke = [one.record for one in history.of(Broke)] if history is not None else []
     verdict = judge(
         outcomes,
         queues,
         claimed,
-        missing=missing(found, run),
-        gaps=gaps(found, run),
+        missing=absent,
+        gaps=cut,
         unfired=unfired(run, [one.name for one in broke if one.fired]),
         permits=history.plan.claims.permits if history is not None else (),
         others=history is None,
     )
     notes = (*verdict.notes, *(one.torn for one in run.everybody if one.torn), *found.notes)
     return Judged(result(run, replace(verdict, notes=notes), claimed), outcomes, queues)
+
+
+def _told(one: Record, outcomes: Outcomes) -> Outcomes:
+    """Return what became of a producer's messages.
+
+    One that asked for no confirms and has no end may have died between writing a number down and
+    sending it: all of it is in doubt, as without an answer.
+    """
+    return outcomes if one.ended else replace(outcomes, confirms=True)

@@ -12,9 +12,10 @@ from rabbitproof.proof.history import Began, Ended
 from rabbitproof.text import safe
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from rabbitproof.proof.folder import Folder
+    from rabbitproof.proof.history import History
     from rabbitproof.proof.record import Record
     from rabbitproof.proof.run import Run
 
@@ -32,15 +33,12 @@ def gaps(found: Folder, run: Run) -> Gaps:
     """
     told = _told(run)
     history = _history(found, run)
+    senders = [
+        sentence for one in run.producers if (sentence := _cut(one, told) or _endless(one, run))
+    ]
     return Gaps(
-        producers=(
-            *history,
-            *(
-                sentence
-                for one in run.producers
-                if (sentence := _cut(one, told) or _endless(one, told))
-            ),
-        ),
+        producers=(*history, *senders),
+        resent=bool(senders or found.nameless),
         consumers=(
             *history,
             *(
@@ -48,6 +46,7 @@ def gaps(found: Folder, run: Run) -> Gaps:
                 for one in run.consumers
                 if (sentence := _cut(one, told) or _apart(one, found))
             ),
+            *_elsewhere(run),
         ),
     )
 
@@ -67,8 +66,18 @@ def _history(found: Folder, run: Run) -> list[str]:
 
 def unsaid(run: Run, readers: Sequence[Record]) -> list[Record]:
     """Return those without an end of whose ledgers nobody says that they are whole."""
-    told = _told(run)
-    return [one for one in readers if not one.ended and _said(one, told) is None]
+    return [one for one in readers if not one.ended and not _vouched(one, run)]
+
+
+def all_told(records: Sequence[Record], history: History) -> bool:
+    """Say whether a history knows of all that is in these ledgers: it can't tell when anybody else
+    was gone.
+    """
+    told = {one.file: one.size for one in history.of(Ended)}
+    names = [one.path.name for one in records]
+    return len(set(names)) == len(names) and all(
+        one.path.name in told and one.size <= (told[one.path.name] or one.size) for one in records
+    )
 
 
 def _told(run: Run) -> dict[str, Ended]:
@@ -80,6 +89,12 @@ def _said(one: Record, told: dict[str, Ended]) -> Ended | None:
     """Return what somebody wrote down of a file after its writer was gone."""
     said = told.get(one.path.name)
     return None if said is None or said.size is None or one.size > said.size else said
+
+
+def _vouched(one: Record, run: Run) -> bool:
+    """Say whether somebody wrote down that a file is whole. What is cut may lack the last word."""
+    whole = run.history is not None and run.history.cut is None
+    return whole and _said(one, _told(run)) is not None
 
 
 def _cut(one: Record, told: dict[str, Ended]) -> str | None:
@@ -108,9 +123,22 @@ def _apart(one: Record, found: Folder) -> str | None:
     )
 
 
-def _endless(one: Record, told: dict[str, Ended]) -> str | None:
+def _elsewhere(run: Run) -> Iterator[str]:
+    """Yield whose ledger is all that there is of a queue, and may be of another broker's."""
+    read = {one.header.queue for one in run.consumers}
+    for one in run.unsure:
+        if one.header.queue not in read:
+            yield (
+                f"Nobody knows whether {who(one)} read {safe(one.header.queue, 60)} or a queue of "
+                "that name elsewhere: it got nothing of this run, and its broker has another name. "
+                "Give the cluster one (rabbitmqctl set_cluster_name) and run it once more, or move "
+                "that ledger away."
+            )
+
+
+def _endless(one: Record, run: Run) -> str | None:
     """Say that nobody knows whether a producer's ledger is whole."""
-    if one.ended or _said(one, told) is not None:
+    if one.ended or _vouched(one, run):
         return None
     return (
         f"The ledger of {who(one)} has no end, and nobody says that it is whole: what was "
@@ -136,8 +164,12 @@ def _absent(found: Folder, run: Run) -> list[str]:
         files[one.name] = one.file or files.get(one.name, "")
         kinds[one.name] = one.kind
     there = {one.path.name for one in run.everybody} | set(found.nameless)
+    # Of one whose end was not written down, nobody knows the file's name.
+    met = {(one.header.kind, one.header.name) for one in run.everybody}
     return [
-        f"the {kinds[name]} {safe(name, 60)}" for name, file in files.items() if file not in there
+        f"the {kinds[name]} {safe(name, 60)}"
+        for name, file in files.items()
+        if file not in there and not (not file and (kinds[name], name) in met)
     ]
 
 

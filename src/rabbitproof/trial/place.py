@@ -21,9 +21,7 @@ from rabbitproof.broker import vhosts
 from rabbitproof.broker.cluster import Cluster
 from rabbitproof.broker.install import cache_folder
 from rabbitproof.broker.management import Management
-from rabbitproof.broker.node import Node
 from rabbitproof.broker.ports import LOOPBACK
-from rabbitproof.broker.releases import provide
 from rabbitproof.errors import LedgerFailed, ManagementError, RabbitproofError, UsageError
 from rabbitproof.process import Process
 from rabbitproof.proof import history
@@ -35,6 +33,7 @@ if TYPE_CHECKING:
 
     from rabbitproof.address import Address
     from rabbitproof.amqp.connection import Connection
+    from rabbitproof.broker.node import Node
     from rabbitproof.broker.proxy import Proxy
     from rabbitproof.model import Queue, Topology
 
@@ -135,58 +134,22 @@ def scratch(place: Place) -> Iterator[Path]:
 
 
 @contextmanager
-def private(
-    topology: Topology, note: Callable[[str], None], nodes: int = 1, rabbitmq: str | None = None
-) -> Iterator[Place]:
-    """Give a broker of our own with so many nodes, gone afterwards.
-
-    ``rabbitmq``: which release; see ``releases.provide``.
-    """
-    installation = provide(rabbitmq, note)
-    names = {queue.name: queue.name for queue in topology.queues}
-    what = "" if nodes == 1 else f", {nodes} nodes"
-    note(f"starting a private RabbitMQ {installation.version}{what}")
-    if nodes == 1:
-        with Node.start(installation) as node:
-            address = parse(node.url)[0]
-
-            yield Place(
-                (address,),
-                topology,
-                names,
-                f"a private RabbitMQ {node.version} on {address.host}:{address.port}",
-                "/",
-                lambda: Management(node.management_url, node.username, node.password),
-                (node,),
-            )
-        return
-    with Cluster.start(installation, nodes=nodes) as cluster:
-        addresses = tuple(parse(cluster.url))
-
-        yield Place(
-            addresses,
-            topology,
-            names,
-            f"a private RabbitMQ {cluster.version} of {nodes} nodes on {addresses[0].host}, ports "
-            f"{', '.join(str(address.port) for address in addresses)}",
-            "/",
-            cluster.api,
-            cluster.nodes,
-            cluster,
-        )
-
-
-@contextmanager
 def on_node(broker: Node | Cluster, topology: Topology, run: str) -> Iterator[Place]:
     """Give a vhost of its own on a broker of ours, gone afterwards."""
     addresses = parse(broker.url)
     first = broker.nodes[0] if isinstance(broker, Cluster) else broker
     where = shared(addresses, first.management_url, addresses[0], topology, run, lambda _: None)
     with where as place:
+        called = f"a private RabbitMQ {broker.version}"
+        ports = ", ".join(str(address.port) for address in addresses)
         if isinstance(broker, Cluster):
-            yield replace(place, nodes=broker.nodes, cluster=broker, open_api=broker.api)
+            called += f" of {len(addresses)} nodes on {addresses[0].host}, ports {ports}"
+            yield replace(
+                place, where=called, nodes=broker.nodes, cluster=broker, open_api=broker.api
+            )
         else:
-            yield replace(place, nodes=(broker,))
+            called += f" on {addresses[0].host}:{ports}"
+            yield replace(place, where=called, nodes=(broker,))
 
 
 @contextmanager

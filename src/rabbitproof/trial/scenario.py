@@ -31,6 +31,7 @@ from rabbitproof.trial.plan import (
     Workload,
 )
 from rabbitproof.trial.reader import MOST_PROCESSES, Reader
+from rabbitproof.work.topology import check_lazy
 
 if TYPE_CHECKING:
     from rabbitproof.model import QueueType
@@ -119,6 +120,9 @@ def check(scenario: Scenario, wrong: Wrong) -> None:
         if 4 * planted.touched > work.count:
             most = f"has to be {4 * planted.touched} at least, four times what is planted"
             raise wrong(("workload",), "count", most)
+    if scenario.claims.ready_before and work.consume == "during":
+        what = "has to be false where consumers run: nobody can count what is Ready before"
+        raise wrong(("claims",), "ready_before", what)
     if not scenario.safe and scenario.expect is None:
         raise wrong((), "expect", "is missing: an unsafe scenario says what is lost")
     if scenario.random is not None and len(set(scenario.random.among)) < scenario.random.faults:
@@ -185,6 +189,7 @@ def adapted(
     seconds: float | None = None,
     work_type: Literal["classic", "quorum"] | None = None,
     audit_type: QueueType | None = None,
+    lazy: bool = False,
 ) -> Scenario:
     """Return the scenario with what was asked for on the command line; None leaves it."""
     if count is not None and count > MAX_NUMBER:
@@ -209,8 +214,11 @@ def adapted(
         plan,
         work=plan.work if work_type is None else replace(plan.work, type=work_type),
         audit=audit,
+        lazy=plan.lazy or lazy,
     )
     changed = replace(scenario, workload=workload, topology=topology)
+    for queue in changed.wiring().queues if lazy else ():
+        check_lazy(queue)
     check(changed, _wrong_option)
     return changed
 

@@ -88,12 +88,15 @@ class Counts:
     """No such queue, or not for us: they stay."""
     nacked: int = 0
     """Refused by the queue: they stay."""
+    refused: int = 0
+    """That the broker, or this connection, can't take as they are: they stay."""
     looping: int = 0
     """Retried too often already: they stay."""
     homeless: int = 0
     """Do not say where they died: they stay."""
     in_doubt: int = 0
-    """Sent when a connection ended: their dead letters come again, so there may be two of them."""
+    """Copies whose dead letters may come again, as a connection ended before the broker had handled
+    their acknowledgement: there may be two of them."""
     targets: dict[Target, int] = field(default_factory=dict)
     last_death: dict[Target, bool | None] = field(default_factory=dict)
     """Whether the next death of a copy there would be its end, because no queue takes it then.
@@ -104,7 +107,7 @@ class Counts:
     @property
     def stayed(self) -> int:
         """Of the fitting, how many could not be sent."""
-        return self.returned + self.nacked + self.looping + self.homeless
+        return self.returned + self.nacked + self.refused + self.looping + self.homeless
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +168,8 @@ class Mover:
         self.counts = Counts()
         self.problems: dict[Target, str] = {}
         """Why nothing was sent there."""
+        self.refused: dict[str, str] = {}
+        """Why a copy can't be sent -> the first of those letters."""
         self._forecast = forecast
         self._connect = connect
         self._retry = Retry(task.give_up_s)
@@ -172,6 +177,8 @@ class Mover:
         self._target: Connection | None = None
         self._settled = 0
         """Dead letters with which nothing more is to be done in this run."""
+        self._acknowledged = 0
+        """Dead letters whose acknowledgement may be under way."""
         self._last_report = 0.0
 
     def run(self) -> Iterator[Progress]:
@@ -229,7 +236,10 @@ class Mover:
         """Go once through what is there."""
         counts, task = self.counts, self.task
         counts.looked_at = counts.fitting = counts.looping = counts.homeless = 0
-        counts.returned = counts.nacked = 0
+        counts.returned = counts.nacked = counts.refused = 0
+        for one in (counts.targets, counts.last_death, counts.astray):
+            one.clear()
+        self._acknowledged = 0
         # After a crash of the broker what was acknowledged may be there again.
         budget = min(counts.before, held.there)
         wanted = None if task.limit is None else task.limit - counts.sent
@@ -253,21 +263,21 @@ class Mover:
                     open_letters[key] = delivery
                     sender.send(key, copy)
                     while sender.full:
-                        self._finish(held, open_letters, sender.settle(1.0))
+                        yield from self._settle(held, sender, open_letters, 1.0)
                 if some and self._retry.unproven:
                     self._retry.received(len(some), fresh=False)
-                self._finish(held, open_letters, sender.settle(0))
-                yield from self._report(sender)
+                yield from self._settle(held, sender, open_letters, 0)
                 if wanted is not None and counts.fitting >= wanted:
                     break
-            while len(sender):
-                self._finish(held, open_letters, sender.settle(1.0))
-                yield from self._report(sender)
+            while open_letters:
+                yield from self._settle(held, sender, open_letters, 1.0)
             held.give_back()
         except RabbitproofError as failure:
             if passes(failure):
-                counts.in_doubt += len(open_letters)
+                counts.in_doubt += len(open_letters) + self._acknowledged
             raise
+        finally:
+            counts.in_doubt += sender.resent
         yield Advanced(counts.sent, counts.before, mark=False)
 
     def _copy(self, letter: Letter) -> Copy | None:
@@ -321,6 +331,19 @@ class Mover:
             return
         connection.call(channel, methods.CLOSE)
 
+    def _settle(
+        self, held: Held, sender: Sender, letters: dict[int, Delivery], timeout: float
+    ) -> Iterator[Progress]:
+        """Let some time pass, with an eye on both connections, and see what came of copies."""
+        held.serve()
+        self._finish(held, letters, sender.settle(timeout))
+        if (now := time.monotonic()) - self._last_report >= _REPORT_S:
+            self._last_report = now
+            if self._acknowledged:
+                held.catch_up()
+                self._acknowledged = 0
+            yield Advanced(self.counts.sent, self.counts.before, mark=False, blocked=sender.blocked)
+
     def _finish(self, held: Held, letters: dict[int, Delivery], results: list[Result]) -> None:
         """Acknowledge the dead letters whose copies are confirmed; the others stay."""
         for result in results:
@@ -328,26 +351,34 @@ class Mover:
             target = Target(result.copy.exchange.decode(), result.copy.routing_key.decode())
             if result.outcome == "confirmed":
                 held.acknowledge(delivery)
+                self._acknowledged += 1
                 self.counts.sent += 1
             elif result.outcome == "returned":
                 self.counts.returned += 1
                 self.problems[target] = "the broker returned its copy"
+            elif result.outcome == "refused":
+                self.counts.refused += 1
+                self.refused.setdefault(result.reason, letter_name(delivery))
             else:
                 self.counts.nacked += 1
                 self.problems[target] = "it refuses messages (it is full)"
 
-    def _report(self, sender: Sender) -> Iterator[Progress]:
-        now = time.monotonic()
-        if now - self._last_report >= _REPORT_S:
-            self._last_report = now
-            yield Advanced(self.counts.sent, self.counts.before, mark=False, blocked=sender.blocked)
+
+def letter_name(delivery: Delivery) -> str:
+    """Return what a person can find a message by."""
+    return f"message id '{safe(read_letter(delivery).message_id, 60)}'"
 
 
-def described(counts: Counts, task: Task, problems: dict[Target, str]) -> list[str]:
+def described(mover: Mover) -> list[str]:
     """Say in sentences what stayed and why, and what may become of the rest."""
+    counts, task = mover.counts, mover.task
     out = [
         f"{target.shown}: {why}; what was meant for it stays in '{safe(task.queue)}'."
-        for target, why in sorted(problems.items())
+        for target, why in sorted(mover.problems.items())
+    ]
+    out += [
+        f"a copy can't be sent ({why}); it stays, and so do others like it. The first: {which}."
+        for why, which in mover.refused.items()
     ]
     help_ = "." if task.as_published else "; --as-published keeps exchange and key."
     out += [

@@ -45,6 +45,10 @@ _LONGEST_LINE: Final = 700 << 20
 """Bytes. A message may have 512 MiB at most (RabbitMQ's highest max_message_size), 683 in base64,
 as what is so large is written; its properties, one frame, take some hundred kB."""
 _READ_SIZE: Final = 1 << 20
+_UNITS: Final = (1, 10**3, 10**6, 10**9)
+"""Of a timestamp, a second."""
+_LAST_S: Final = 10**11
+"""Later seconds since 1970 (the year 5138) are meant in another unit."""
 
 
 def copy_of(record: Record, at_ns: int, *, exchange: bytes | None, key: bytes | None) -> Copy:
@@ -96,8 +100,12 @@ def sent_at(record: Record) -> float | None:
         sent = table.get("sent_ns")
         if isinstance(sent, dict) and isinstance(sent.get("l"), int):
             return float(sent["l"]) / 1e9
-    seconds = properties.get("timestamp")
-    return float(seconds) if isinstance(seconds, int) else None
+    stamp = properties.get("timestamp")
+    if not isinstance(stamp, int) or not 0 < stamp < 1 << 63:
+        return None  # zero is what is not set; one before 1970 wraps around
+    # By AMQP it is seconds, and many write milliseconds, microseconds or nanoseconds: as seconds
+    # these are no dates.
+    return next((stamp / unit for unit in _UNITS if stamp / unit <= _LAST_S), None)
 
 
 class Writer:

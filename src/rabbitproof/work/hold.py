@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pamqp import commands
 
-from rabbitproof.amqp import methods
+from rabbitproof.amqp import content, methods
+from rabbitproof.amqp.content import FLAGS_AT
 from rabbitproof.amqp.deliveries import Batch, Delivery
+from rabbitproof.amqp.publishes import FRAME_OVERHEAD
 from rabbitproof.amqp.session import ConsumerCancelled
-from rabbitproof.errors import ConsumerGone, Overdue
+from rabbitproof.errors import ConsumerGone, Overdue, UsageError
 from rabbitproof.text import safe
 from rabbitproof.work import topology as wiring
 
@@ -37,7 +39,8 @@ HELD: Final = 5_000
 bits for it), but a broker's channel gets slower with what is unacknowledged on it: 200,000 messages
 of a classic queue were read in 5.2 s with 10,000 each and in 8.9 s with 65,535 (RabbitMQ 3.10)."""
 _MOST_CHANNELS: Final = 1_000
-"""More messages each before there are more: a connection has 2,047 channels at most."""
+"""More messages each before there are more: a connection has 2,047 channels at most, or what the
+broker allows."""
 _MOST_HELD: Final = 65_535
 STREAM_PREFETCH: Final = 5_000
 _SILENCE_S: Final = 0.5
@@ -75,10 +78,12 @@ class Held:
         stream: bool = False,
         classic: bool = False,
         offset: Any = "first",
+        until: int | None = None,
         hold: int = HELD,
     ) -> None:
         """``offset``: where to begin in a stream, as RabbitMQ understands ``x-stream-offset``.
 
+        ``until``: the offset to end with; without it, that of what is the last message now.
         ``classic``: it is certain that the queue is one, so giving back may be quicker.
         """
         self.queue = queue
@@ -91,14 +96,22 @@ class Held:
         """Channel -> the highest tag that came on it."""
         self._held = 0
         """Messages that were read and not acknowledged."""
+        self._acknowledged: set[int] = set()
+        """Channels on which something was, and may be under way."""
         self._current = 0
+        self._inbox: list[Message] = []
+        """What came while nobody read."""
         self._look = connection.open_channel()
         self.there = self._count_there()
         """Messages that were ready at the start; a stream's lags."""
+        # One channel asks, and one may be needed beside.
+        self._channels_left = max(1, min(_MOST_CHANNELS, connection.channel_max - 2))
         if not stream:
-            self._hold = min(max(self._hold, self.there // _MOST_CHANNELS), _MOST_HELD)
+            self._hold = min(max(self._hold, -(-self.there // self._channels_left)), _MOST_HELD)
         if stream or min(self._hold, self.there) >= _GATHER_FROM:  # a stream's count lags
             connection.gather(_GATHER_BYTES)
+        self.until = until
+        """The offset of the last message of a stream that is to be read; -1 for an empty one."""
 
     def read(self, limit: int | None = None, *, follow: bool = False) -> Iterator[list[Delivery]]:
         """Yield messages in the order of the queue, some at a time; an empty list now and then.
@@ -120,7 +133,16 @@ class Held:
             end = limit if end is None else min(limit, end)
         if end == 0:
             return
-        last = self._last_offset() if self.stream and not follow else None
+        most = self._channels_left * self._hold
+        if end is not None and end > most:
+            raise UsageError(
+                f"'{safe(self.queue)}' has {self.there:,} messages, and with the channels that the "
+                f"broker allows (channel_max) {most:,} can be held at once: say --limit {most}, or "
+                "raise channel_max."
+            )
+        if self.stream and not follow and self.until is None:
+            self.until = self._last_offset()
+        last = None if follow else self.until
         if last is not None and self._begins_after(last):
             return
         count, full = 0, self._subscribe(end)
@@ -191,7 +213,15 @@ class Held:
     def acknowledge(self, delivery: Delivery) -> None:
         """Take one message out of the queue."""
         self._held -= 1
+        self._acknowledged.add(delivery.channel)
         self.connection.tell(delivery.channel, commands.Basic.Ack(delivery.delivery_tag))
+
+    def catch_up(self) -> None:
+        """Wait until the broker has handled all acknowledgements so far."""
+        for channel in self._acknowledged:
+            # It answers one channel in order.
+            wiring.sure_count(self.connection, channel, self.queue)
+        self._acknowledged.clear()
 
     # --- the inside ---
 
@@ -250,9 +280,17 @@ class Held:
         self._channels[channel], self._current = 0, channel
         return prefetch
 
+    def serve(self) -> None:
+        """Keep the connection alive while nobody reads; what comes is kept for who does."""
+        self._inbox += self._receive(0)
+
     def _take(self) -> list[Message]:
+        found, self._inbox = self._inbox, []
+        return found or self._receive(_TICK_S)
+
+    def _receive(self, timeout: float) -> list[Message]:
         found: list[Message] = []
-        for event in self.connection.wait(_TICK_S):
+        for event in self.connection.wait(timeout):
             if isinstance(event, Batch | Delivery) and event.channel in self._channels:
                 found.append(event)
             elif isinstance(event, ConsumerCancelled):
@@ -314,27 +352,29 @@ class Held:
 
 
 _TAG: Final = "rabbitproof"
-_OFFSET_KEY: Final = bytes([len(OFFSET_HEADER)]) + OFFSET_HEADER.encode() + b"l"
 
 
 def offset_of(delivery: Delivery) -> int | None:
     """Return where a message stands in its stream; None outside one."""
-    return _find_offset(delivery.header)
+    return _offset_in(delivery.header)
 
 
 def _offset_at(message: Message) -> int | None:
-    if isinstance(message, Batch):
-        return _find_offset(message.heads[-1])
-    return offset_of(message)
+    if isinstance(message, Delivery):
+        return offset_of(message)
+    head = message.heads[-1]  # the frame of the method, then that of the content header
+    start = FRAME_OVERHEAD + int.from_bytes(head[3:7], "big")
+    return _offset_in(head[start + 7 : -1])
 
 
-def _find_offset(header: bytes) -> int | None:
-    # RabbitMQ puts it first, and nobody else's header comes before it.
-    at = header.find(_OFFSET_KEY)
-    if at < 0:
-        return None
-    at += len(_OFFSET_KEY)
-    return int.from_bytes(header[at : at + 8], "big")
+def _offset_in(header: bytes) -> int | None:
+    # Among the headers of the message itself alone: a forwarder may have kept another's in a
+    # header of its own, and any text may have these bytes.
+    properties = header[FLAGS_AT:]
+    for name, start, end, kind in content.spans(properties) or ():
+        if name == OFFSET_HEADER and kind == "q":
+            return int.from_bytes(properties[start:end], "big", signed=True)
+    return None
 
 
 def _last_tag(message: Message) -> int:

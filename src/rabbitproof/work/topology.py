@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 import shlex
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from pamqp import commands
@@ -68,31 +67,26 @@ def lazy_works(connection: Connection) -> bool:
     return release(connection) < LAZY_ENDED
 
 
+def check_lazy(queue: Queue) -> None:
+    """Raise UsageError for a queue that can't be a lazy one."""
+    if queue.kind != "classic":
+        raise UsageError(
+            f"--lazy is for classic queues and '{safe(queue.name)}' is a {queue.kind}"
+            f"{' queue' if queue.kind == 'quorum' else ''}; leave out --lazy: it is always on disk."
+        )
+
+
 def check(topology: Topology) -> None:
     """Raise UsageError for what no broker could do."""
     for queue in topology.queues:
-        if queue.lazy and queue.kind != "classic":
-            raise UsageError(
-                f"--lazy is for classic queues and '{safe(queue.name)}' is a {queue.kind}"
-                f"{' queue' if queue.kind == 'quorum' else ''}; leave out --lazy: it is always on "
-                "disk."
-            )
+        if queue.lazy:
+            check_lazy(queue)
     names = [queue.name for queue in topology.queues]
     if len(set(names)) != len(names):
         raise UsageError(
             f"The work queue and the audit queue are both named '{safe(names[0])}'; "
             'give them two names, or say --audit-queue "" for none.'
         )
-
-
-def made_lazy(topology: Topology) -> Topology:
-    """Return the topology with its classic queues lazy; the other types are on disk anyway."""
-
-    def lazy(queue: Queue) -> Queue:
-        return replace(queue, lazy=queue.kind == "classic")
-
-    audit = None if topology.audit is None else lazy(topology.audit)
-    return replace(topology, work=lazy(topology.work), audit=audit)
 
 
 def declare(connection: Connection, channel: int, topology: Topology) -> Iterator[Note]:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from pamqp import commands
 from pamqp.heartbeat import Heartbeat
 
+from rabbitproof.amqp import content as properties
 from rabbitproof.amqp.confirms import Confirms
 from rabbitproof.amqp.deliveries import Delivery
 from rabbitproof.amqp.session import (
@@ -495,3 +496,13 @@ def test_a_content_header_is_decoded_or_not_but_never_fails(payload: bytes) -> N
     """None for what is malformed."""
     decode_header(payload)
     decode_header(b"\0\x3c\0\0" + bytes(8) + payload)
+
+
+@pytest.mark.parametrize("stamp", [2**64 - 14_256_000, 1_700_000_000 * 10**9, 2**64 - 1])
+def test_a_stamp_that_is_no_date_costs_itself_alone(stamp: int) -> None:
+    """Every other property of that message can be read."""
+    known = {"message_id": "m", "timestamp": stamp, "type": "t", "headers": {"a": "b"}}
+    found = decode_header(bytes(12) + properties.encode(known))
+    assert found is not None
+    assert (found.message_id, found.message_type, found.headers) == ("m", "t", {"a": "b"})
+    assert found.timestamp is None

@@ -11,7 +11,7 @@ import pytest
 from msgspec import structs
 from pyroaring import BitMap
 
-from files import RUN, SECOND, consumed, empty, produced, told, took_part
+from files import RUN, SECOND, START, consumed, cut, empty, produced, told, took_part
 from rabbitproof.errors import LedgerFailed
 from rabbitproof.identity import Source
 from rabbitproof.model import Claims, FaultRecord
@@ -116,12 +116,7 @@ def test_and_cut_off_if_it_is_shorter(tmp_path: Path, kind: str) -> None:
     produced(tmp_path)
     consumed(tmp_path)
     told(tmp_path, *took_part(tmp_path), empty())
-    path = tmp_path / f"{kind}-{kind[0]}.ledger"
-    data = path.read_bytes()
-    reader = frames.Reader(data)
-    for _ in zip(range(3), reader, strict=False):
-        pass
-    path.write_bytes(data[: reader.end])
+    cut(tmp_path / f"{kind}-{kind[0]}.ledger", 3)
     assert decided(tmp_path)[0] == "UNKNOWN"
     assert f"({kind}-{kind[0]}.ledger) is cut off: it has" in reasons(tmp_path)
     assert "known by number only" not in reasons(tmp_path)
@@ -168,6 +163,35 @@ def test_a_participant_whose_ledger_is_not_there_makes_it_unknown(
     told(tmp_path, *took_part(tmp_path), Began(name="c", kind="consumer"), other, empty(10))
     assert decided(tmp_path)[0] == "UNKNOWN"
     assert "the consumer c" in reasons(tmp_path)
+
+
+@pytest.mark.parametrize("marked", [True, False], ids=["a history", "none"])
+def test_what_one_rejected_another_may_have_handled_whose_ledger_is_not_all_here(
+    tmp_path: Path, marked: bool
+) -> None:
+    """It was retried from the dead-letter queue."""
+    produced(tmp_path)
+    consumed(tmp_path, options={"answer": "reject"})
+    other = consumed(tmp_path, "d", pid=2)
+    if marked:
+        told(tmp_path, *took_part(tmp_path), empty())
+    assert str(verify([tmp_path]).verdict.decision) == "PASS"
+    cut(other, 2)
+    assert str(verify([tmp_path]).verdict.decision) == "UNKNOWN"
+    kept = "" if marked else ", or a consumer that kept no ledger did"
+    assert f"and nobody whose ledger is all here handled them{kept}." in reasons(tmp_path)
+
+
+def test_with_one_that_is_not_here_no_order_was_promised(tmp_path: Path) -> None:
+    """Two consumers shared the queue."""
+    produced(tmp_path)
+    consumed(tmp_path, numbers=[2, 1, 3, 4])
+    other = consumed(tmp_path, "d", numbers=range(5, 11), pid=2)
+    told(tmp_path, *took_part(tmp_path), empty())
+    assert decided(tmp_path)[0] == "PASS"
+    other.unlink()
+    assert decided(tmp_path)[0] == "UNKNOWN"
+    assert "1 message was delivered by logical behind later ones" in reasons(tmp_path)
 
 
 def test_and_so_does_one_of_which_only_the_beginning_is_known(tmp_path: Path) -> None:
@@ -403,6 +427,47 @@ def test_the_work_queue_is_claimed_to_be_empty(
     counts = [] if left is None else [empty(left)]
     told(tmp_path, *took_part(tmp_path), *counts, claims=Claims())
     assert decided(tmp_path)[0] == decision
+
+
+@pytest.mark.parametrize("kind", ["producer", "consumer"])
+def test_what_speaks_against_a_claim_may_be_what_a_cut_ledger_lacks(
+    tmp_path: Path, kind: str
+) -> None:
+    """That half was confirmed, or came."""
+    produced(tmp_path)
+    consumed(tmp_path)
+    consumed(tmp_path, "a", queue="audit.queue", pid=2)
+    names = {"work.queue": "logical", "audit.queue": "mirror"}
+    mine, its_end, *others, reads_audit, its_last = took_part(tmp_path)
+    audit = {"queue": "audit.queue"}
+    told(
+        tmp_path,
+        *(mine, its_end, empty(10), structs.replace(empty(10), **audit)),
+        *(*others, structs.replace(reads_audit, **audit), its_last),
+        *(empty(), structs.replace(empty(), **audit)),
+        claims=Claims(ready_before=True, audit_equals_work=True),
+        topology=Wiring(
+            queues=tuple(DeclaredQueue(name=one, role=one.partition(".")[0]) for one in names)
+        ),
+        names=names,
+    )
+    assert (reasons(tmp_path), decided(tmp_path)[0]) == ("", "PASS")
+    cut(tmp_path / f"{kind}-{kind[0]}.ledger", 2)
+    result = verify([tmp_path])
+    assert str(result.verdict.decision) == "UNKNOWN"
+    told_so = [held for _, held in result.claims if not held]
+    assert told_so == [None] * (2 if kind == "producer" else 1)
+    assert "as far as the files here tell" in reasons(tmp_path)
+
+
+def test_so_may_what_a_cut_history_lacks(tmp_path: Path) -> None:
+    """Somebody read on, and the count from behind that is not here."""
+    produced(tmp_path)
+    consumed(tmp_path, numbers=range(1, 6), left=5)
+    consumed(tmp_path, "d", numbers=range(6, 11), end=None, started_ns=START + 30 * SECOND)
+    told(tmp_path, *took_part(tmp_path), over=False, claims=Claims())
+    assert decided(tmp_path)[0] == "UNKNOWN"
+    assert "Nobody could count logical at the end." in reasons(tmp_path)
 
 
 KILL = FaultRecord("broker-kill", 1.5, fired=True, evidence="It died.")

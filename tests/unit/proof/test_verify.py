@@ -9,12 +9,24 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from msgspec import convert, structs
 
-from files import OTHER, RUN, SECOND, START, consumed, empty, header, produced, told, took_part
+from files import (
+    OTHER,
+    QUEUE,
+    RUN,
+    SECOND,
+    START,
+    consumed,
+    cut,
+    empty,
+    header,
+    produced,
+    told,
+    took_part,
+)
 from rabbitproof.errors import LedgerFailed, UsageError
 from rabbitproof.identity import Source
 from rabbitproof.model import Claims, Expectation, FaultRecord
-from rabbitproof.proof import frames
-from rabbitproof.proof.entries import End
+from rabbitproof.proof.entries import DeclaredQueue, End, Wiring
 from rabbitproof.proof.history import Began, Broke, Dropped, Measured
 from rabbitproof.proof.journal import Journal
 from rabbitproof.proof.record import read
@@ -226,9 +238,15 @@ def test_and_it_may_be_a_stream_that_was_read_twice(tmp_path: Path) -> None:
 
 
 def test_a_queue_that_nobody_read_is_judged_by_its_count(tmp_path: Path) -> None:
-    produced(tmp_path)
+    produced(tmp_path, before=0)
     assert verify([tmp_path]).verdict.queues["work.queue"].judged_by == "count"
     assert decided(tmp_path)[0] == "PASS"
+
+
+def test_but_not_if_nobody_knows_what_it_held_before(tmp_path: Path) -> None:
+    """Ten that were there before count like ten that are lost."""
+    produced(tmp_path)
+    assert decided(tmp_path)[0] == "UNKNOWN"
 
 
 def test_with_a_consumer_that_kept_no_ledger_a_count_says_nothing(tmp_path: Path) -> None:
@@ -262,15 +280,6 @@ def test_a_producer_whose_messages_came_and_whose_ledger_did_not_is_missing(
     result = verify([tmp_path])
     assert str(result.verdict.decision) == "UNKNOWN"
     assert "producer 2 of this run" in reasons(result)
-
-
-def cut(path: Path, entries: int) -> None:
-    """Leave so many frames of a ledger, as a copy that was made while it was written."""
-    data = path.read_bytes()
-    reader = frames.Reader(data)
-    for _ in zip(range(entries), reader, strict=False):
-        pass
-    path.write_bytes(data[: reader.end])
 
 
 def in_two_halves(folder: Path) -> Path:
@@ -315,6 +324,40 @@ def test_what_the_rest_of_a_cut_ledger_proves_lost_is_lost(tmp_path: Path) -> No
     consumed(tmp_path, numbers=range(1, 5))
     cut(path, 3)
     assert decided(tmp_path) == ("FAIL", 1, 0)
+
+
+@pytest.mark.parametrize("end", [5, None], ids=["it ended", "it was killed"])
+def test_without_confirms_what_a_killed_producer_wrote_down_may_never_have_been_sent(
+    tmp_path: Path, end: int | None
+) -> None:
+    """Also where the history says that its ledger is whole."""
+    produced(tmp_path, confirmed=[], end=end, options={"confirms": False})
+    consumed(tmp_path, numbers=range(1, 6))
+    told(tmp_path, *took_part(tmp_path), empty())
+    found = verify([tmp_path]).verdict
+    queue = found.queues["logical"]
+    assert (str(found.decision), queue.lost, queue.recovered) == (
+        ("FAIL", 5, 0) if end else ("UNKNOWN", 0, 5)
+    )  # fmt: skip
+
+
+def test_what_a_cut_ledger_may_have_sent_again_is_not_the_brokers_fault(tmp_path: Path) -> None:
+    """Its connection broke, and it sent all but one again: twice to the consumer, and late."""
+    again = range(2, 11)
+    with Journal.create(tmp_path, "producer-p", header("producer", "p")) as journal:
+        outcomes = journal.outcomes()
+        outcomes.attempt(range(1, 11))
+        outcomes.confirm([1])
+        outcomes.attempt(again, again=True)
+        outcomes.confirm(again)
+        journal.end(End(t_ns=START + 5 * SECOND))
+    consumed(tmp_path, numbers=[1, *reversed(again), *again])
+    assert decided(tmp_path)[0] == "PASS"
+    cut(journal.path, 3)
+    result = verify([tmp_path])
+    assert str(result.verdict.decision) == "UNKNOWN"
+    told_so = ", as far as the files here tell."
+    assert [one.endswith(told_so) for one in result.verdict.reasons] == [True, True, False]
 
 
 def test_the_same_file_twice_counts_once_and_the_longer_copy_counts(tmp_path: Path) -> None:
@@ -416,6 +459,15 @@ def test_what_a_consumer_rejected_was_handled_by_nobody(tmp_path: Path) -> None:
     assert "rejected by a consumer in work.queue, and nobody handled them" in reasons(result)
 
 
+def test_unless_it_was_killed_before_the_broker_heard_of_it(tmp_path: Path) -> None:
+    """Then the queue has them again, and nobody counted it."""
+    produced(tmp_path)
+    consumed(tmp_path, options={"answer": "reject"}, end=None)
+    result = verify([tmp_path])
+    assert str(result.verdict.decision) == "UNKNOWN"
+    assert "10 confirmed messages were rejected by a consumer in work.queue; it" in reasons(result)
+
+
 def test_unless_another_one_acknowledged_a_copy(tmp_path: Path) -> None:
     """Three were retried from the dead-letter queue."""
     produced(tmp_path)
@@ -469,7 +521,7 @@ def test_unless_what_they_dropped_is_known(tmp_path: Path) -> None:
     produced(tmp_path, topology={"vhost": "/", "queues": queues})
     consumed(tmp_path, numbers=range(1, 8))
     gone = Dropped(queue="work.queue", reason="expired", copies=2)
-    told(tmp_path, *took_part(tmp_path), gone, empty())
+    told(tmp_path, *took_part(tmp_path), empty(), gone)
     assert verify([tmp_path]).verdict.queues["logical"].lost == 1
 
 
@@ -545,8 +597,27 @@ def test_a_foreign_file_is_refused_by_name(tmp_path: Path) -> None:
 def test_a_consumer_of_another_broker_or_vhost_takes_no_part(tmp_path: Path) -> None:
     produced(tmp_path)
     consumed(tmp_path)
-    consumed(tmp_path, "e", versions={"cluster": "another"}, pid=2)
+    consumed(tmp_path, "e", versions={"cluster": "another"}, source=Source(OTHER, 1), pid=2)
     consumed(tmp_path, "f", topology={"vhost": "another"}, pid=3)
+    found = verify([tmp_path]).verdict
+    assert (str(found.decision), found.queues["work.queue"].foreign) == ("PASS", 0)
+
+
+def test_one_on_another_node_of_a_cluster_without_a_name_does(tmp_path: Path) -> None:
+    """Each node tells its own name then; what it got shows that it read this queue."""
+    produced(tmp_path)
+    consumed(tmp_path, numbers=range(1, 9), versions={"cluster": "rabbit@two"})
+    assert decided(tmp_path) == ("FAIL", 2, 0)
+
+
+def test_and_of_one_that_got_nothing_nobody_knows(tmp_path: Path) -> None:
+    """All may be lost. What another consumer got speaks for itself."""
+    produced(tmp_path)
+    consumed(tmp_path, numbers=(), versions={"cluster": "rabbit@two"})
+    result = verify([tmp_path])
+    assert str(result.verdict.decision) == "UNKNOWN"
+    assert "whether c (consumer-c.ledger) read work.queue or" in reasons(result)
+    consumed(tmp_path, "d", pid=2)
     assert decided(tmp_path)[0] == "PASS"
 
 
@@ -624,3 +695,79 @@ def in_terminal(result: TrialResult) -> None:
     lines = [words.headline(result), *words.details(result), *words.expectation(result)]
     assert not any("\x1b" in line for line in lines)
     assert "\x1b" not in json.dumps(words.as_object(result))
+
+
+@pytest.mark.parametrize(("end", "decision"), [(5, "FAIL"), (None, "UNKNOWN")])
+def test_what_a_torn_ledger_has_as_sent_once_may_have_been_sent_again(
+    tmp_path: Path, end: int | None, decision: str
+) -> None:
+    """Second copies and their order are no broker's fault then, as far as anybody knows."""
+    produced(tmp_path, end=end)
+    consumed(tmp_path, numbers=[*range(1, 11), 4])
+    result = verify([tmp_path])
+    assert str(result.verdict.decision) == decision
+    assert ("as far as the files here tell" in reasons(result)) is (end is None)
+
+
+def test_the_last_word_of_a_cut_history_on_a_file_may_be_missing(tmp_path: Path) -> None:
+    """It may have gone on with the ledger that was whole when the one before it was killed."""
+    produced(tmp_path, end=None)
+    consumed(tmp_path, numbers=[*range(1, 11), 4])
+    told(tmp_path, *took_part(tmp_path), over=False)
+    verdict = verify([tmp_path]).verdict
+    assert str(verdict.decision) == "UNKNOWN"
+    assert any("producer-p.ledger) has no end, and nobody says" in one for one in verdict.reasons)
+
+
+@pytest.mark.parametrize(("at_last", "lost"), [(True, 2), (False, 0)])
+def test_what_was_dropped_is_known_up_to_when_it_was_told(
+    tmp_path: Path, at_last: bool, lost: int
+) -> None:
+    """What expires after somebody read the dead letters is not lost."""
+    limited = QUEUE | {"effective": {"type": "classic", "arguments": {"x-message-ttl": 9}}}
+    produced(tmp_path, topology={"vhost": "/", "queues": [limited]})
+    consumed(tmp_path, numbers=range(1, 8))
+    dead = Dropped(queue="work.queue", reason="expired", names={1: ((8, 8),)})
+    began, *ended = took_part(tmp_path)
+    entries = [began, *ended, empty(), dead] if at_last else [began, dead, *ended, empty()]
+    told(tmp_path, *entries, topology=Wiring(queues=(convert(limited, DeclaredQueue),)))
+    assert verify([tmp_path]).verdict.queues["logical"].lost == lost
+
+
+def test_a_purge_is_not_told_of_what_may_still_be_there(tmp_path: Path) -> None:
+    """One was unseen, one copy was purged and one is there: nobody knows which was a stranger's."""
+    produced(tmp_path)
+    consumed(tmp_path, numbers=range(1, 10))
+    purge = Dropped(queue="work.queue", reason="purged", copies=1)
+    told(tmp_path, empty(), *took_part(tmp_path), purge, empty(1))
+    verdict = verify([tmp_path]).verdict
+    assert (str(verdict.decision), verdict.queues["logical"].unhandled) == ("UNKNOWN", {})
+
+
+def test_that_a_fault_fired_may_stand_behind_the_cut(tmp_path: Path) -> None:
+    produced(tmp_path)
+    told(tmp_path, over=False, faults=("broker-kill",))
+    assert "never fired" not in reasons(verify([tmp_path]))
+
+
+def test_a_message_of_which_two_copies_were_dropped_is_one(tmp_path: Path) -> None:
+    produced(tmp_path)
+    consumed(tmp_path, numbers=range(1, 10))
+    dead = Dropped(queue="work.queue", reason="expired", names={1: ((10, 10),)})
+    told(tmp_path, empty(), *took_part(tmp_path), dead, dead, empty())
+    queue = verify([tmp_path]).verdict.queues["logical"]
+    assert (queue.unhandled, queue.dropped) == ({"expired": 1}, {"expired": 2})
+
+
+@pytest.mark.parametrize(("known", "decision"), [(True, "FAIL"), (False, "UNKNOWN")])
+def test_a_history_says_nothing_of_when_others_were_gone(
+    tmp_path: Path, known: bool, decision: str
+) -> None:
+    """Whose ledger is here, and who is not in the history, may have published behind its count."""
+    produced(tmp_path, end=100)
+    consumed(tmp_path, numbers=range(1, 9), left=None)
+    told(tmp_path, empty(), *took_part(tmp_path), empty())
+    if not known:
+        late = {"numbers": range(1, 5), "confirmed": range(1, 5), "producer": 2, "end": 100}
+        produced(tmp_path, "late", **late)
+    assert str(verify([tmp_path]).verdict.decision) == decision

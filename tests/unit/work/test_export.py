@@ -255,3 +255,14 @@ def test_when_it_was_sent_is_said_by_the_header_or_the_timestamp() -> None:
     assert export.sent_at({"properties": {"headers": {"sent_ns": {"l": 1_500_000_000}}}}) == 1.5
     assert export.sent_at({"properties": {"timestamp": 7, "headers": {"sent_ns": "x"}}}) == 7
     assert export.sent_at({"properties": {"headers": [["sent_ns", {"l": 1}]]}}) is None
+
+
+@pytest.mark.parametrize("unit", [1, 10**3, 10**6, 10**9])
+def test_a_stamp_is_read_in_the_unit_in_which_it_is_a_date(unit: int) -> None:
+    assert export.sent_at({"properties": {"timestamp": 1_700_000_000 * unit}}) == 1_700_000_000
+    assert export.sent_at({"properties": {"timestamp": 4_102_444_800 * unit}}) == 4_102_444_800
+
+
+@pytest.mark.parametrize("stamp", [0, 2**64 - 14_256_000, -5, "soon", None])
+def test_and_what_is_none_says_nothing(stamp: object) -> None:
+    assert export.sent_at({"properties": {"timestamp": stamp}}) is None

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from rabbitproof.amqp.deliveries import Delivery
+from rabbitproof.errors import UsageError
 from rabbitproof.work import hold, topology
 
 TICK_S = 0.25
@@ -26,6 +27,7 @@ class Broker:
         self.there = there
         self.silent_s = silent_s
         self.said: list[tuple[int, str]] = []
+        self.channel_max = 2047
         self._opened = self._tag = 0
         self._consumed_at: float | None = None
 
@@ -107,3 +109,24 @@ def test_a_message_goes_back_without_a_failed_delivery(
     assert said[0] == "Basic.Cancel"
     assert said[-1] == "Channel.Close"
     assert ("Basic.Nack" in said) == nacks
+
+
+@pytest.mark.parametrize(
+    ("there", "most"), [(25_000, 12_500), (3, 5_000), (131_070, 65_535), (10_000_000, 65_535)]
+)
+def test_few_channels_hold_more_each(clock: list[float], there: int, most: int) -> None:
+    """As many as basic.qos can say; of the two beside, one asks."""
+    broker = Broker(clock, there=there, silent_s=0.0, version="3.10.8")
+    broker.channel_max = 4
+    held = hold.Held(broker, "q", classic=True)  # type: ignore[arg-type]
+    assert held._hold == most
+
+
+def test_and_what_they_cannot_hold_is_refused_before_anything_is_read(clock: list[float]) -> None:
+    broker = Broker(clock, there=131_071, silent_s=0.0, version="3.10.8")
+    broker.channel_max = 4
+    held = hold.Held(broker, "q", classic=True)  # type: ignore[arg-type]
+    broker.said.clear()
+    with pytest.raises(UsageError, match=r"131,070 can be held at once: say --limit 131070"):
+        next(held.read())
+    assert broker.said == []

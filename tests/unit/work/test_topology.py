@@ -322,14 +322,3 @@ def test_a_queue_that_is_not_there_has_no_count() -> None:
     broker: Any = Broker(QueueDeclare=commands.Queue.DeclareOk("q", 9, 0))
     assert topology.ready_count(broker, "q") == 9
     assert broker.names == ["Queue.Declare", "Channel.Close"]
-
-
-@pytest.mark.parametrize(("work", "audit"), [("classic", "stream"), ("quorum", "classic")])
-def test_only_classic_queues_are_made_lazy(work: Any, audit: Any) -> None:
-    """The other types are on disk anyway, and would refuse the argument."""
-    wiring = Topology("x", "key", Queue("a", work), Queue("b", audit, durable=True))
-    lazy = topology.made_lazy(wiring)
-    topology.check(lazy)
-    assert [queue.lazy for queue in lazy.queues] == [work == "classic", audit == "classic"]
-    assert lazy.audit == Queue("b", audit, durable=True, lazy=audit == "classic")
-    assert topology.made_lazy(Topology("x", "key", Queue("a"))).audit is None
