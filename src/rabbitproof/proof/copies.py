@@ -95,6 +95,11 @@ class Copies:
         return self.layers[0]
 
     @property
+    def twice(self) -> BitMap:
+        """The numbers that came at least twice."""
+        return self.layers[1] if len(self.layers) > 1 else BitMap()
+
+    @property
     def total(self) -> int:
         """All copies."""
         return sum(map(len, (*self.layers, *self.more))) + self.beyond.total()

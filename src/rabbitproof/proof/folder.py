@@ -105,6 +105,8 @@ def _add(one: Record, alike: list[Record], apart: list[Record | History]) -> Ite
     for at, known in enumerate(alike):
         longer, shorter = (known, one) if known.size >= one.size else (one, known)
         copied = records.begins_with(longer, shorter)
+        if copied and shorter.damaged and one.outcomes is not None:
+            apart.append(longer)  # a producer may have gone on with it behind the damage
         if copied or one.outcomes is None:
             alike[at] = longer
             if not copied:

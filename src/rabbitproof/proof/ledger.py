@@ -125,6 +125,21 @@ class Outcomes:
         self.confirms = self.confirms and later.confirms
 
 
+def one_each(outcomes: Iterable[Outcomes]) -> list[Outcomes]:
+    """Return one ledger for each producer."""
+    found: dict[object, Outcomes] = {}
+    for ledger in outcomes:
+        known = found.get(ledger.source)
+        if known is None:
+            found[ledger.source] = ledger
+        else:
+            united = Outcomes(ledger.source, confirms=known.confirms)
+            united.unite(known)
+            united.unite(ledger)
+            found[ledger.source] = united
+    return list(found.values())
+
+
 @dataclass(slots=True)
 class Receipts:
     """One consumer's ledger of what one producer of one run had sent."""
@@ -153,6 +168,12 @@ class Receipts:
     def seen(self) -> BitMap:
         """All numbers that came whole at least once."""
         return self.fresh.once | self.redelivered.once
+
+    @property
+    def twice(self) -> BitMap:
+        """All numbers that came whole at least twice."""
+        fresh, flagged = self.fresh, self.redelivered
+        return fresh.twice | flagged.twice | fresh.once & flagged.once
 
     def lacks(self, numbers: Sequence[int]) -> bool:
         """Say whether none of these came before, and none stands here twice."""

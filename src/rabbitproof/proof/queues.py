@@ -12,7 +12,7 @@ from rabbitproof.identity import Source
 from rabbitproof.proof import ends, whole
 from rabbitproof.proof.evidence import TIMED, Drop, QueueEvidence, limits, proves_drained
 from rabbitproof.proof.history import Counted, Dropped
-from rabbitproof.proof.ledger import QueueReceipts
+from rabbitproof.proof.ledger import QueueReceipts, one_each
 from rabbitproof.proof.refusals import gave_back, handled, refusals, refused
 
 if TYPE_CHECKING:
@@ -47,7 +47,9 @@ def evidence(run: Run, logical: str) -> QueueEvidence:
         found = ends.unread(found[0], readers), ends.unread(found[1], readers)
     left, second = found
     drained = proves and proves_drained(queue.kind, left, second)
-    surely, perhaps = refusals(readers, drained=drained)
+    sent = [one.outcomes for one in run.producers if one.outcomes is not None]
+    resent = {one.source: one.resent for one in one_each(sent)}
+    surely, perhaps = refusals(readers, resent, drained=drained)
     unsaid = whole.unsaid(run, readers)
     return QueueEvidence(
         name=queue.name,

@@ -15,22 +15,25 @@ from pyroaring import BitMap
 from rabbitproof.proof.ledger import QueueReceipts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from rabbitproof.identity import Source
     from rabbitproof.proof.ledger import Receipts
     from rabbitproof.proof.record import Record
 
 
-def refusals(readers: Sequence[Record], *, drained: bool) -> tuple[QueueReceipts, QueueReceipts]:
+def refusals(
+    readers: Sequence[Record], resent: Mapping[Source, BitMap], *, drained: bool
+) -> tuple[QueueReceipts, QueueReceipts]:
     """Return what was surely refused and handled by nobody, and what perhaps was.
 
     That it was seen does not make it done; that somebody else acknowledged a copy does.
-    ``drained``: the queue is proven empty, so that nothing went back to it for good.
+    ``resent``: what was sent more than once. ``drained``: the queue is proven empty, so that
+    nothing went back to it for good.
     """
     heard = [one for one in readers if drained or not _unheard(one)]
     others = [one for one in readers if one.header.options.get("answer") != "requeue"]
-    surely = _less(refused(heard), map(_taken, others))
+    surely = _less(refused(heard), (_taken(one, resent) for one in others))
     return surely, _less(refused(readers), [handled(readers), _sets(surely)])
 
 
@@ -76,10 +79,20 @@ def _refused_by(one: Record, got: Receipts) -> BitMap:
     return got.seen if one.header.options.get("answer") == "reject" else got.rejected
 
 
-def _taken(one: Record) -> dict[Source, BitMap]:
-    """Return what one saw and did not refuse."""
+def _taken(one: Record, resent: Mapping[Source, BitMap] | None = None) -> dict[Source, BitMap]:
+    """Return what one saw and did not refuse.
+
+    With what was ``resent``, also what it perhaps took: it had two of them, and a ledger does not
+    tell which of them it refused.
+    """
     found = one.receipts.by_source if one.receipts else {}
-    return {source: got.seen - _refused_by(one, got) for source, got in found.items()}
+    out = {source: got.seen - _refused_by(one, got) for source, got in found.items()}
+    if resent is None or one.header.options.get("answer") == "reject":
+        return out
+    return {
+        source: mine | found[source].twice & (found[source].again | resent.get(source, BitMap()))
+        for source, mine in out.items()
+    }
 
 
 def _sets(receipts: QueueReceipts) -> dict[Source, BitMap]:

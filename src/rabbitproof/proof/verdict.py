@@ -31,12 +31,13 @@ from pyroaring import BitMap
 from rabbitproof.model import Decision, Verdict
 from rabbitproof.proof.books import audit
 from rabbitproof.proof.evidence import Gaps, QueueEvidence
-from rabbitproof.proof.ledger import Outcomes
+from rabbitproof.proof.ledger import one_each
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from rabbitproof.model import QueueVerdict
+    from rabbitproof.proof.ledger import Outcomes
 
 _WENT: Final = {
     "expired": "expired",
@@ -170,21 +171,6 @@ def _lacks(ledger: Outcomes, came: BitMap) -> str:
         f"The ledger of producer {ledger.source.producer} {what}{more}: it is not whole, and what "
         "it lacks may be lost; copy it again from the host that wrote it."
     )
-
-
-def one_each(outcomes: Iterable[Outcomes]) -> list[Outcomes]:
-    """Return one ledger for each producer."""
-    found: dict[object, Outcomes] = {}
-    for ledger in outcomes:
-        known = found.get(ledger.source)
-        if known is None:
-            found[ledger.source] = ledger
-        else:
-            united = Outcomes(ledger.source, confirms=known.confirms)
-            united.unite(known)
-            united.unite(ledger)
-            found[ledger.source] = united
-    return list(found.values())
 
 
 def _messages(count: int, word: str = "") -> str:

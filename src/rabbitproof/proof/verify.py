@@ -16,10 +16,11 @@ from rabbitproof.proof.books import lost_ids
 from rabbitproof.proof.claims import claims, unfired
 from rabbitproof.proof.folder import gather
 from rabbitproof.proof.history import Broke
+from rabbitproof.proof.ledger import one_each
 from rabbitproof.proof.queues import evidence
 from rabbitproof.proof.result import result
 from rabbitproof.proof.run import chosen
-from rabbitproof.proof.verdict import judge, one_each
+from rabbitproof.proof.verdict import judge
 from rabbitproof.proof.whole import gaps, missing
 
 if TYPE_CHECKING:

@@ -34,7 +34,9 @@ def gaps(found: Folder, run: Run) -> Gaps:
     told = _told(run)
     history = _history(found, run)
     senders = [
-        sentence for one in run.producers if (sentence := _cut(one, told) or _endless(one, run))
+        sentence
+        for one in run.producers
+        if (sentence := _cut(one, told) or _apart(one, found) or _endless(one, run))
     ]
     return Gaps(
         producers=(*history, *senders),
@@ -114,7 +116,9 @@ def _cut(one: Record, told: dict[str, Ended]) -> str | None:
 
 
 def _apart(one: Record, found: Folder) -> str | None:
-    """Say that there are two ledgers of one consumer, which never goes on with one."""
+    """Say that there is another ledger that went on otherwise, and does not count: a consumer
+    never goes on with one, and a producer's is damaged where it did.
+    """
     if one not in found.apart:
         return None
     return (
@@ -158,18 +162,16 @@ def _absent(found: Folder, run: Run) -> list[str]:
     """Name those that the history knows and whose ledger is not here."""
     if run.history is None:
         return []
-    files = {one.name: "" for one in run.history.of(Began)}
+    # Of one whose end is not told, nobody knows the file: a history that is cut may have told it.
+    begun = run.history.of(Began) if run.history.cut is None else ()
+    files = {one.name: "" for one in begun}
     kinds = {one.name: one.kind for one in run.history.of(Began)}
     for one in run.history.of(Ended):
         files[one.name] = one.file or files.get(one.name, "")
         kinds[one.name] = one.kind
     there = {one.path.name for one in run.everybody} | set(found.nameless)
-    # Of one whose end was not written down, nobody knows the file's name.
-    met = {(one.header.kind, one.header.name) for one in run.everybody}
     return [
-        f"the {kinds[name]} {safe(name, 60)}"
-        for name, file in files.items()
-        if file not in there and not (not file and (kinds[name], name) in met)
+        f"the {kinds[name]} {safe(name, 60)}" for name, file in files.items() if file not in there
     ]
 
 

@@ -200,6 +200,14 @@ def test_and_so_does_one_of_which_only_the_beginning_is_known(tmp_path: Path) ->
     assert "the consumer c" in reasons(tmp_path)
 
 
+def test_but_not_whose_ledger_is_here_and_whose_end_nobody_wrote_down(tmp_path: Path) -> None:
+    produced(tmp_path)
+    consumed(tmp_path)
+    begun = [one for one in took_part(tmp_path) if not isinstance(one, Ended)]
+    told(tmp_path, *begun, over=False)
+    assert "is missing" not in reasons(tmp_path)
+
+
 # --- the history itself -----------------------------------------------------------------------
 
 

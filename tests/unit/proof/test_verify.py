@@ -390,6 +390,26 @@ def test_ledgers_that_began_as_one_and_went_apart_both_count(tmp_path: Path) -> 
     assert "began as one ledger and went apart: both count" in " ".join(result.verdict.notes)
 
 
+def test_a_producer_may_have_gone_on_behind_the_damage_of_a_copy(tmp_path: Path) -> None:
+    path = produced(tmp_path / "one", end=None, numbers=range(1, 6), confirmed=range(1, 6))
+    shared = path.stat().st_size
+    copy = tmp_path / path.name
+    shutil.copy(path, copy)
+    with Journal.resume(read(path), read(path).header) as journal:
+        journal.end(End(t_ns=START + 5 * SECOND))
+    consumed(tmp_path, numbers=range(1, 6))
+    assert decided(tmp_path)[0] == "PASS"
+    resumed(copy, [6])
+    data = bytearray(copy.read_bytes())
+    data[shared + 9] ^= 1
+    copy.write_bytes(data)
+    assert read(copy).damaged
+    assert decided(tmp_path)[0] == "UNKNOWN"
+    assert "There is another ledger that begins as that of producer 1" in reasons(
+        verify([tmp_path])
+    )
+
+
 def resumed(path: Path, *numbers: Any) -> None:
     """Let another process go on with a ledger."""
     known = read(path)
@@ -492,6 +512,25 @@ def test_a_window_writes_down_what_was_rejected_by_hand(tmp_path: Path) -> None:
         )
     found = verify([tmp_path]).verdict
     assert (str(found.decision), found.queues["work.queue"].unhandled) == ("FAIL", {"rejected": 2})
+
+
+def test_of_two_copies_at_a_window_one_may_have_been_handled(tmp_path: Path) -> None:
+    with Journal.create(tmp_path, "producer-p", header("producer", "p")) as journal:
+        outcomes = journal.outcomes()
+        outcomes.attempt(range(1, 11))
+        outcomes.attempt([4], again=True)
+        outcomes.confirm(range(1, 11))
+        journal.end(End(t_ns=START + 5 * SECOND))
+    with Journal.create(tmp_path, "consumer-c", header("consumer", "c")) as journal:
+        got = journal.receipts().of(Source(RUN, 1))
+        got.add([*range(1, 11), 4], redelivered=False)
+        got.reject([4])
+        counts = {"work.queue": 0}
+        journal.end(
+            convert({"t_ns": START + 20 * SECOND, "counts": counts, "consumers": counts}, End)
+        )
+    assert decided(tmp_path)[0] == "UNKNOWN"
+    assert "1 confirmed message was rejected by a consumer" in reasons(verify([tmp_path]))
 
 
 LIMITS: dict[str, tuple[dict[str, Any], str]] = {
