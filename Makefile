@@ -25,7 +25,7 @@ LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --no-emit-in
 	--custom-compile-command "make lock" pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-all check bare bare-all bench bench-verify kills fuzz releases pictures table lock clean
+.PHONY: help demo test test-slow test-all check bare bare-all bench bench-verify kills fuzz releases routing pictures table lock clean
 
 help:  ## list these commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +75,11 @@ fuzz: $(VENV)/.dev  ## judge 300,000 random runs of which it is known what happe
 
 releases: $(VENV)/.dev  ## the described lines, selftest and prove --all on RabbitMQ 3.10, 4.0 and 4.3 (RELEASES="4.3 --only seed")
 	@PYTHONPATH=tests $(BIN)/python -m outside.releases $(RELEASES)
+
+routing: $(VENV)/.dev  ## compare the model of routing with RabbitMQ 3.10, 4.0 and 4.3 in 2,000 random vhosts each
+	@for release in 3.10 4.0 4.3; do \
+		RABBITPROOF_TEST_WORLDS=2000 RABBITPROOF_TEST_RABBITMQ=$$release \
+		$(BIN)/python -m pytest -q -s -m slow tests/broker/test_routing.py || exit 1; done
 
 pictures: $(VENV)/.dev  ## record the pictures of the README from the real program
 	@$(BIN)/python docs/pictures/record.py

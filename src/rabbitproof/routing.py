@@ -16,14 +16,18 @@ Rules as RabbitMQ has them, tried on 3.10, 4.0 and 4.3 by ``tests/broker/test_ro
 - A message that died is dropped before it comes to a queue in which it died before, unless it was
   rejected since then or just now.
 - An argument wins over a policy.
+- The default exchange leads to the queue of the key's name where it is published to, dead letters
+  too; as somebody's alternate exchange it leads nowhere.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, Literal
+
+from rabbitproof.matching import headers_match, topic_matches
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -36,21 +40,9 @@ KINDS: Final = frozenset({"direct", "fanout", "topic", "headers"})
 _REPLY: Final = "amq.rabbitmq.reply-to."
 """Begins a routing key that leads the default exchange to a waiting client and not to a queue."""
 _CONTAINERS: Final = (3, 13)
-"""Since then a header's value matches by type as well: 1 is not 1.0, and a timestamp counts in
-milliseconds."""
+"""Since then headers are compared exactly, and deaths are kept beside them."""
 _FORGETFUL: Final = (4, 0)
 """Since then what a publisher writes into ``x-death`` is not read."""
-
-
-class Timestamp(int):
-    """A header's value of type T: seconds since 1970."""
-
-
-class Untold:
-    """A binding's argument of which the broker tells only that it is there."""
-
-
-UNTOLD: Final = Untold()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +115,7 @@ class Routable:
     keys: tuple[tuple[By, str], ...]
     """Its routing key, then those in CC and BCC."""
     headers: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    """As plain values, without BCC, which RabbitMQ takes out. ``Timestamp`` where it is one."""
+    """As plain values, or ``matching.Timestamp``; without BCC, which RabbitMQ takes out."""
     deaths: tuple[tuple[str, str], ...] = ()
     """Queue and reason, in the order in which the broker looks through them; each pair once."""
 
@@ -171,13 +163,16 @@ class Vhost:
         bindings: Iterable[Binding],
         release: tuple[int, ...],
     ) -> None:
-        """``release`` is RabbitMQ's: ``(4, 3, 6)``. The default exchange's bindings are implied."""
-        self.exchanges = {one.name: one for one in exchanges}
+        """``release`` is RabbitMQ's: ``(4, 3, 6)``. The default exchange and its bindings may be
+        among them, and mean nothing: they are implied.
+        """
+        self.exchanges = {one.name: one for one in exchanges if one.name}
         self.queues = {one.name: one for one in queues}
         self.release = release
         self._bindings: dict[str, list[Binding]] = defaultdict(list)
         for binding in bindings:
-            self._bindings[binding.source].append(binding)
+            if binding.source:
+                self._bindings[binding.source].append(binding)
 
     def bindings(self, source: str) -> list[Binding]:
         """Return the bindings of an exchange."""
@@ -217,13 +212,15 @@ class Vhost:
 
     def dead_letter(self, queue: str, message: Routable, reason: Reason) -> Routes:
         """Say where a message goes that dies in a queue; nowhere: this is its end."""
-        dying = self.queues[queue]
         try:
+            dying = self.queues[queue]
+            if dying.type == "stream":
+                return Routes()
             exchange, key = dying.exchange, dying.routing_key
             refuses = reason == "maxlen" and dying.overflow == "reject-publish"
         except LookupError:
             return Routes(unknown=(f"where dead letters of the queue {queue!r} go is not told",))
-        if exchange is None or refuses or dying.type == "stream":
+        if exchange is None or refuses:
             return Routes()
         if exchange and exchange not in self.exchanges:
             return Routes()
@@ -234,6 +231,24 @@ class Vhost:
         cycles = tuple(one for one in routes.queues if _is_cycle(one, dead.deaths))
         queues = {name: path for name, path in routes.queues.items() if name not in cycles}
         return Routes(queues, routes.unknown, cycles=cycles, message=dead)
+
+    def reachable(self, exchange: str) -> set[str]:
+        """Return the queues to which an exchange can send, depending on the message, or might."""
+        found: set[str] = set()
+        seen, todo = {exchange}, [exchange]
+        while todo:
+            name = todo.pop()
+            more = []
+            for binding in self.bindings(name):
+                if binding.destination_type == "queue":
+                    found.add(binding.destination)
+                else:
+                    more.append(binding.destination)
+            with contextlib.suppress(LookupError):
+                more.append(self.exchanges[name].alternate or name)
+            todo += [one for one in dict.fromkeys(more) if one not in seen]
+            seen.update(more)
+        return found
 
     def _died(
         self, message: Routable, queue: str, reason: Reason, exchange: str, key: str | None
@@ -326,73 +341,12 @@ class Vhost:
             return Hop(name, "fanout"), True
         if exchange.type == "headers":
             exact = self.release >= _CONTAINERS
-            return Hop(name, "headers"), _headers(binding.arguments, message.headers, exact=exact)
+            matches = headers_match(binding.arguments, message.headers, exact=exact)
+            return Hop(name, "headers"), matches
         for by, key in message.keys:
             if key == pattern if exchange.type == "direct" else topic_matches(pattern, key):
                 return Hop(name, by, key), True
         return Hop(name, "routing key"), False
-
-
-def topic_matches(pattern: str, key: str) -> bool:
-    """Say whether a topic binding takes a routing key: ``*`` is one word, ``#`` any number.
-
-    Words stand between dots and may be empty; the empty key has none.
-    """
-    words = key.split(".") if key else []
-    at = {0}  # how many words may be used up so far
-    for word in pattern.split(".") if pattern else []:
-        if word == "#":
-            at = set(range(min(at), len(words) + 1))
-        else:
-            at = {n + 1 for n in at if n < len(words) and word in ("*", words[n])}
-        if not at:
-            return False
-    return len(words) in at
-
-
-def _headers(
-    arguments: Mapping[str, Any] | None, headers: Mapping[str, Any], *, exact: bool
-) -> bool | None:
-    """Say whether a binding of a headers exchange takes a message; None: can't be told."""
-    if arguments is None:
-        return None
-    kind = str(arguments.get("x-match", "all"))
-    skipped = "x-match" if kind.endswith("-with-x") else "x-"
-    answers = {
-        name in headers and (value is None or _same(value, headers[name], exact=exact))
-        for name, value in arguments.items()
-        if not (name == "x-match" or (skipped == "x-" and name.startswith(skipped)))
-    }
-    decides = kind.startswith("any")  # True decides for any, False for all
-    if decides in answers:
-        return decides
-    return None if None in answers else not decides
-
-
-def _same(wanted: Any, value: Any, *, exact: bool) -> bool | None:
-    """Say whether a header's value is that of a binding's argument; None: can't be told.
-
-    Arguments lose the types in lists and tables when the broker tells them.
-    """
-    if wanted is UNTOLD:
-        return None
-    if isinstance(value, Decimal) and isinstance(wanted, float):
-        return None  # as which the broker tells decimals, and not the same
-    if isinstance(value, Timestamp):
-        value = int(value) * 1000 if exact else int(value)
-    if isinstance(wanted, bytes):
-        wanted = wanted.decode("utf-8", "surrogateescape")
-    if isinstance(value, bytes):
-        value = value.decode("utf-8", "surrogateescape")
-    deep = (list, dict, Decimal)
-    if isinstance(wanted, deep) or isinstance(value, deep):
-        both = isinstance(wanted, deep) and isinstance(value, deep)
-        return None if both else False
-    if isinstance(wanted, bool) or isinstance(value, bool):
-        return wanted is value
-    if exact and isinstance(wanted, float) is not isinstance(value, float):
-        return False
-    return bool(wanted == value)
 
 
 def _setting(

@@ -56,3 +56,38 @@ def test_found_listed_shown_and_sent_back(shell: Any, vhost: Any) -> None:
     assert wrong.returncode == 1
     assert "there is no such queue" in wrong.stderr
     assert shell.run("deadletter", "list", "--queue", "none").returncode == 3
+
+
+def test_a_retry_tells_the_end_and_goes_as_published(shell: Any, vhost: Any) -> None:
+    """The dead letter exchange knows the published key and not the queue's name."""
+    with witness(vhost.url) as channel:
+        for name in ("shop", "dlx"):
+            channel.exchange_declare(name, "direct", durable=True)
+        channel.queue_declare("dead", durable=True)
+        channel.queue_declare("orders", durable=True, arguments={"x-dead-letter-exchange": "dlx"})
+        channel.queue_bind("orders", "shop", "created")
+        channel.queue_bind("dead", "dlx", "created")
+        for _ in range(3):
+            channel.basic_publish("shop", "created", b"x")
+        for _ in range(3):
+            method = eventually(lambda: channel.basic_get("orders")[0], "one to reject")
+            channel.basic_reject(method.delivery_tag, requeue=False)
+    eventually(lambda: ready(vhost.url, "dead") == 3, "dead letters")
+    queue = ("--queue", "dead")
+    listed = shell.run("deadletter", "list", *queue, "--json")
+    assert json.loads(listed.stdout)["last_death"] is True
+    dry = shell.run("deadletter", "retry", *queue, "--dry-run")
+    assert "what dies there again ends there" in dry.stderr
+    as_json = shell.run("deadletter", "retry", *queue, "--dry-run", "--json")
+    (target,) = json.loads(as_json.stdout)["targets"]
+    assert (target["routing_key"], target["last_death"]) == ("orders", True)
+    as_published = ("deadletter", "retry", *queue, "--as-published", "--json")
+    dry = shell.run(*as_published, "--dry-run")
+    assert "of these into 'orders': 3" in dry.stderr
+    sent = json.loads(shell.run(*as_published, "--yes").stdout)
+    assert sent["targets"] == [
+        {"exchange": "shop", "routing_key": "created", "count": 3, "last_death": False}
+    ]
+    assert ready(vhost.url, "orders") == 3
+    both = shell.run("deadletter", "retry", *queue, "--to-queue", "q", "--to", "last")
+    assert both.returncode == 2

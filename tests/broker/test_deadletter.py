@@ -11,9 +11,12 @@ import pytest
 
 from kills import kill_again_and_again
 from rabbitproof.broker.management import Management
+from rabbitproof.broker.routes import read_vhost
 from rabbitproof.model import Note
-from rabbitproof.work import deadletter
-from rabbitproof.work.deadletter import Filter, Mover, Task
+from rabbitproof.work import letters
+from rabbitproof.work.deadletter import Mover, Task
+from rabbitproof.work.forecast import Forecast
+from rabbitproof.work.letters import Filter
 from support import connector, eventually, ready, witness
 
 if TYPE_CHECKING:
@@ -122,7 +125,7 @@ def test_a_dry_run_changes_nothing(vhost: Any) -> None:
     """It counts what it would send and gives everything back."""
     die(vhost.url, 5)
     counts = run(vhost.url, what="retry", dry_run=True).counts
-    assert (counts.fitting, counts.sent, counts.targets) == (5, 0, {"orders": 5})
+    assert (counts.fitting, counts.sent, counts.targets) == (5, 0, {("", "orders"): 5})
     assert (ready(vhost.url, "dead"), ready(vhost.url, "orders")) == (5, 0)
 
 
@@ -133,7 +136,7 @@ def test_a_queue_that_is_gone_keeps_its_dead_letters(vhost: Any) -> None:
         channel.queue_delete("orders")
     mover = run(vhost.url, what="retry")
     assert (mover.counts.sent, mover.counts.returned) == (0, 5)
-    assert "no such queue" in mover.problems["orders"]
+    assert "no such queue" in mover.problems["", "orders"]
     assert ready(vhost.url, "dead") == 5
 
 
@@ -150,7 +153,7 @@ def test_what_cannot_go_back_is_in_nobodys_way(vhost: Any) -> None:
         mover = run(vhost.url, what="retry")
     counts = mover.counts
     assert (counts.sent, counts.returned, counts.homeless) == (1, 1, 1)
-    assert mover.problems == {"mine": "another connection has it for itself"}
+    assert mover.problems == {("", "mine"): "another connection has it for itself"}
     assert ready(vhost.url, "dead") == 2
 
 
@@ -246,19 +249,98 @@ def test_dead_letter_queues_are_found(vhost: Any, node: Any) -> None:
         channel.queue_declare("more", durable=True, arguments=through)
         channel.queue_declare("graveyard", durable=True)
     with Management(node.management_url, node.username, node.password) as api:
-        assert list(deadletter.find(api, vhost.name)[0]) == ["dead", "graveyard"]
+        assert list(letters.find(api, vhost.name).queues) == ["dead", "graveyard"]
+
+
+def test_queues_are_found_through_exchanges_and_alternate_ones(node: Node, vhost: Any) -> None:
+    """Bound to another exchange, behind an alternate one, or by the message's own key."""
+    with witness(vhost.url) as channel:
+        for name, kind in (("dlx", "fanout"), ("all", "topic"), ("ae", "fanout")):
+            channel.exchange_declare(name, kind, durable=True)
+        ours = {"alternate-exchange": "ae"}
+        channel.exchange_declare("dlx2", "direct", durable=True, arguments=ours)
+        channel.exchange_bind("all", "dlx")
+        for name in ("dead", "dead.ae", "away"):
+            channel.queue_declare(name, durable=True)
+        channel.queue_bind("dead", "all", "#")
+        channel.queue_bind("dead.ae", "ae")
+        for name, exchange in (("orders", "dlx"), ("bills", "dlx2"), ("raw", "")):
+            dead = {"x-dead-letter-exchange": exchange}
+            channel.queue_declare(name, durable=True, arguments=dead)
+    with Management(node.management_url, node.username, node.password) as api:
+        found = letters.find(api, vhost.name)
+    assert list(found.queues) == ["dead", "dead.ae"]
+    assert (found.untold, found.own_key) == ((), ("raw",))
+
+
+def test_a_retry_says_when_the_next_death_is_the_end(node: Node, vhost: Any) -> None:
+    """Its key is the queue's name then, which the dead letter exchange does not know."""
+    with witness(vhost.url) as channel:
+        channel.exchange_declare("dlx", "direct", durable=True)
+        channel.exchange_declare("shop", "direct", durable=True)
+        for name in ("dead", "orders", "copy"):
+            channel.queue_declare(name, durable=True, arguments=DEAD if name == "orders" else None)
+        channel.queue_bind("dead", "dlx", "order")
+        for name in ("orders", "copy"):
+            channel.queue_bind(name, "shop", "order")
+        for how, end, then in (({}, True, 0), ({"as_published": True}, False, 3)):
+            channel.queue_purge("copy")
+            publish(channel, 3)
+            eventually(lambda: ready(vhost.url, "orders") == 3, "published")
+            reject_all(channel, "orders", 3)
+            eventually(lambda: ready(vhost.url, "dead") == 3, "died")
+            mover = Mover(Task("dead", "retry", **how), connector(vhost.url), model(node, vhost))
+            for _ in mover.run():
+                pass
+            assert (mover.counts.sent, set(mover.counts.last_death.values())) == (3, {end})
+            assert ready(vhost.url, "copy") == 3 + then, "as published it comes here, too"
+            eventually(lambda: ready(vhost.url, "orders") == 3, "sent back")
+            reject_all(channel, "orders", 3)
+            eventually(lambda then=then: ready(vhost.url, "dead") == then, "died again, or not")
+            assert ready(vhost.url, "orders") == 0
+
+
+def test_what_died_twice_goes_to_the_first_or_the_last(node: Node, vhost: Any) -> None:
+    """And it is said that these are not the same."""
+    with witness(vhost.url) as channel:
+        for name in ("dead", "first", "last"):
+            channel.queue_declare(name, durable=True, arguments=straight(name))
+        for to in ("first", "last"):
+            channel.basic_publish("", "first", b"x")
+            for name in ("first", "last"):
+                eventually(lambda name=name: ready(vhost.url, name) == 1, f"in {name}")
+                reject_all(channel, name, 1)
+            eventually(lambda: ready(vhost.url, "dead") == 1, "died twice")
+            mover = Mover(Task("dead", "retry", to=to), connector(vhost.url), model(node, vhost))
+            for _ in mover.run():
+                pass
+            assert mover.counts.astray == {("first", "last"): 1}
+            eventually(lambda to=to: ready(vhost.url, to) == 1, f"back in {to}")
+            channel.queue_purge(to)
+
+
+def straight(queue: str) -> dict[str, str] | None:
+    """From `first` to `last`, from there to `dead`."""
+    then = {"first": "last", "last": "dead"}.get(queue)
+    key = "x-dead-letter-routing-key"
+    return None if then is None else {"x-dead-letter-exchange": "", key: then}
+
+
+def model(node: Node, vhost: Any) -> Forecast:
+    with Management(node.management_url, node.username, node.password) as api:
+        return Forecast(read_vhost(api, vhost.name))
 
 
 def test_reading_gives_everything_back(vhost: Any) -> None:
     """Letters say where, why and when they died; afterwards they stand where they stood."""
     die(vhost.url, 6)
     with connector(vhost.url)() as connection:
-        found = list(deadletter.letters(connection, "dead", Filter(), 4))
+        found = list(letters.read(connection, "dead", Filter(), 4))
     assert [letter.message_id for letter in found] == ["m1", "m2", "m3", "m4"]
-    assert {(letter.queue, letter.reason, letter.routing_key) for letter in found} == {
-        ("orders", "rejected", "order")
+    assert {(one.last.queue, one.last.reason, one.last.keys) for one in found} == {
+        ("orders", "rejected", ("order",))
     }
-    assert abs(found[0].time - time.time()) < 120
+    assert abs(found[0].last.time - time.time()) < 120
     assert [body for _, body in drain(vhost.url, "dead")] == [
         f"body {n}".encode() for n in range(1, 7)
     ]

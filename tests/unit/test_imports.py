@@ -24,6 +24,7 @@ LADDER = [
         "model",
         "snapshot",
         "received",
+        "matching",
         "routing",
         "text",
         "errors",

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rabbitproof.matching import Timestamp, topic_matches
 from rabbitproof.routing import (
     Binding,
     DyingQueue,
     Exchange,
     Hop,
-    Timestamp,
+    Routes,
     Vhost,
-    topic_matches,
 )
 
 WORDS = st.lists(st.sampled_from(["", "a", "b", "ab", "*", "#"]), max_size=6).map(".".join)
@@ -165,3 +165,83 @@ def test_a_stream_and_a_queue_that_refuses_have_no_dead_letters() -> None:
     assert model.dead_letter("q", message, "maxlen").queues == {}
     assert model.dead_letter("q", message, "rejected").queues.keys() == {"q"}
     assert model.dead_letter("r", message, "rejected").queues == {}
+
+
+def deaths(model: Vhost, *path: tuple[str, Any]) -> Routes:
+    """Let a message die in one queue after the other and return where it goes last."""
+    message = model.message("", path[0][0], {})
+    for queue, reason in path:
+        routes = model.dead_letter(queue, message, reason)
+        assert routes.message is not None
+        message = routes.message
+    return routes
+
+
+def ring(release: Any) -> Vhost:
+    """Four queues, each of which dead-letters into the next, and the last one into the first."""
+    return Vhost(
+        [],
+        [
+            DyingQueue(
+                one, "classic", {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": to}
+            )
+            for one, to in ("ab", "bc", "cd", "da")
+        ],
+        [],
+        release,
+    )
+
+
+@pytest.mark.parametrize("release", [(3, 10, 8), (4, 0, 5), (4, 3, 6)])
+def test_a_circle_without_a_rejection_drops_the_message(release: Any) -> None:
+    model = ring(release)
+    dropped = deaths(model, ("a", "expired"), ("b", "maxlen"), ("c", "expired"), ("d", "expired"))
+    assert (dropped.queues, dropped.cycles) == ({}, ("a",))
+    assert dropped.unroutable is True
+    rejected = deaths(
+        model, ("a", "expired"), ("b", "expired"), ("c", "expired"), ("d", "rejected")
+    )
+    assert (rejected.queues.keys(), rejected.cycles) == ({"a"}, ())
+    since = deaths(model, ("a", "expired"), ("b", "rejected"))
+    assert since.queues.keys() == {"c"}
+
+
+def test_before_3_13_each_death_turns_the_older_ones_around() -> None:
+    """So a rejection long before may stand between a queue and its newest death, and save it."""
+    path: Any = ("a", "expired"), ("b", "rejected"), ("c", "expired"), ("d", "expired")
+    around = (*path, ("a", "expired"))
+    for release, before in (((3, 12, 14), "dbac"), ((3, 13, 0), "dcba")):
+        message = deaths(ring(release), *path).message
+        assert message is not None
+        assert [queue for queue, _ in message.deaths] == list(before)
+    assert deaths(ring((4, 3)), *around).queues.keys() == {"b"}
+
+
+def test_a_client_may_not_write_deaths_since_4_0() -> None:
+    written = {"x-death": [{"queue": "b", "reason": "expired"}]}
+    for release, cycles in (((3, 10, 8), ("b",)), ((4, 0, 5), ())):
+        model = ring(release)
+        routes = model.dead_letter("a", model.message("", "a", written), "expired")
+        assert routes.cycles == cycles
+
+
+def test_the_default_exchange_is_no_alternate_one() -> None:
+    """Though the broker lists it, with a binding to each queue."""
+    model = vhost(
+        Exchange("", "direct"),
+        Exchange("x", "direct", arguments={"alternate-exchange": ""}),
+        bindings=[bound("", "q", "q")],
+    )
+    assert model.publish("x", "q").unroutable is True
+    assert model.reachable("x") == set()
+
+
+def test_what_may_be_reached_is_followed_over_any_kind() -> None:
+    model = vhost(
+        Exchange("x", "x-random", arguments={"alternate-exchange": "x3"}),
+        Exchange("x2", "topic", arguments=None),
+        Exchange("x3", "fanout", policy={"alternate-exchange": "x"}),
+        bindings=[bound("x", "x2"), bound("x2", "q"), bound("x3", "r"), bound("x2", "x")],
+    )
+    assert model.reachable("x") == {"q", "r"}
+    assert model.reachable("none") == set()

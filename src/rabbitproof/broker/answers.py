@@ -20,7 +20,8 @@ import contextlib
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from rabbitproof.routing import UNTOLD, Binding
+from rabbitproof.matching import UNTOLD
+from rabbitproof.routing import Binding
 
 _VOID: Final = "undefined"
 _BYTES: Final = "Not UTF-8, base64 is: "
@@ -74,6 +75,15 @@ class ExchangeInfo:
     """Messages that came in; None as well when none ever did."""
     rate: float | None
     """Of those, a second, as the broker computed it last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """One policy."""
+
+    pattern: str
+    """The regular expression that the names match to which it may apply."""
+    definition: dict[str, Any] = field(hash=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ from rabbitproof.broker.answers import (
     ConnectionInfo,
     ExchangeInfo,
     Overview,
+    Policy,
     QueueInfo,
     Who,
     mapping,
@@ -172,10 +173,10 @@ class Management:
         found = map(read_exchange, self._list("exchanges", vhost))
         return [exchange for exchange in found if exchange is not None]
 
-    def policies(self, vhost: str) -> dict[str, dict[str, Any]]:
-        """Return what each policy of a vhost defines, by its name."""
+    def policies(self, vhost: str) -> dict[str, Policy]:
+        """Return the policies of a vhost by their names."""
         return {
-            name: definition
+            name: Policy(text(one, "pattern"), definition)
             for one in self._list("policies", vhost)
             if (name := told(one, "name")) is not None
             and (definition := mapping(one, "definition")) is not None

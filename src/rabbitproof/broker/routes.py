@@ -7,17 +7,23 @@ Holds: how the answers of the Management API become a ``Vhost``. Refuses to hold
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from rabbitproof.broker.answers import Policy
 from rabbitproof.errors import ManagementError, ManagementUnreachable
 from rabbitproof.routing import DyingQueue, Exchange, Vhost
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from rabbitproof.broker.answers import ExchangeInfo, QueueInfo
     from rabbitproof.broker.management import Management
 
-Policies = dict[str, dict[str, Any]] | None
-"""What each policy defines, by its name; None: this login may not ask."""
+_DECIDING: Final = {"dead-letter-exchange", "dead-letter-routing-key", "overflow"}
+"""What a policy may define that decides where dead letters go."""
+
+Policies = dict[str, Policy] | None
+"""By their names; None: this login may not ask."""
 
 
 def policies_of(api: Management, vhost: str) -> Policies:
@@ -35,7 +41,7 @@ def read_vhost(api: Management, vhost: str) -> Vhost:
     policies = policies_of(api, vhost)
     return Vhost(
         [exchange_of(one, policies) for one in api.exchanges(vhost)],
-        [queue_of(one, policies) for one in api.queues_with_policies(vhost)],
+        queues_of(api, vhost, policies),
         api.bindings(vhost),
         tuple(map(int, re.findall(r"\d+", api.overview().rabbitmq)[:3])),
     )
@@ -43,17 +49,46 @@ def read_vhost(api: Management, vhost: str) -> Vhost:
 
 def exchange_of(info: ExchangeInfo, policies: Policies) -> Exchange:
     """Return an exchange with what its policy defines."""
-    policy = {} if not info.policy else (policies or {}).get(info.policy)
+    policy = _named(info.policy, policies) if info.policy else {}
     return Exchange(info.name, info.type, info.internal, info.arguments, policy)
 
 
-def queue_of(info: QueueInfo, policies: Policies) -> DyingQueue:
-    """Return a queue with what its policies define.
+def queues_of(api: Management, vhost: str, policies: Policies) -> list[DyingQueue]:
+    """Return the queues of a vhost with what their policies define."""
+    # Without policies the metrics know what is in effect, though of a new queue some seconds later.
+    infos = (
+        api.queues_with_policies(vhost) if policies is None else api.queue_totals(vhost).values()
+    )
+    return [
+        DyingQueue(one.name, one.type, one.arguments, _policy_of(one, policies)) for one in infos
+    ]
 
-    Without metrics RabbitMQ before 4.0 tells of these the name alone, and only of the user's: all
-    that an operator's could say of dead letters is nothing.
+
+def _policy_of(info: QueueInfo, policies: Policies) -> dict[str, Any] | None:
+    """Return what is in effect for a queue; None: not told.
+
+    An operator's policies say nothing of dead letters, and are not asked for.
     """
-    policy = info.policy_definition
-    if policy is None and info.policy is not None:
-        policy = {} if not info.policy else (policies or {}).get(info.policy)
-    return DyingQueue(info.name, info.type, info.arguments, policy)
+    if info.policy_definition is not None:
+        return info.policy_definition
+    if info.policy:
+        return _named(info.policy, policies)
+    # RabbitMQ tells the name of a policy that applies, and leaves it out where none does, or where
+    # it does not know. So nothing is known where one might.
+    if info.policy is None and (policies is None or any(_may_fit(info, policies.values()))):
+        return None
+    return {}
+
+
+def _may_fit(info: QueueInfo, policies: Iterable[Policy]) -> Iterator[bool]:
+    for policy in policies:
+        if _DECIDING & policy.definition.keys():
+            try:
+                yield re.search(policy.pattern, info.name) is not None
+            except re.error:  # Erlang's expressions are not quite Python's
+                yield True
+
+
+def _named(name: str, policies: Policies) -> dict[str, Any] | None:
+    policy = (policies or {}).get(name)
+    return None if policy is None else policy.definition

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from rabbitproof.amqp import methods
-from rabbitproof.broker.routes import exchange_of, policies_of, queue_of
+from rabbitproof.broker.routes import exchange_of, policies_of, queues_of
 from rabbitproof.errors import ChannelClosed, ManagementError, ManagementUnreachable, NotFound
 from rabbitproof.text import safe
 from rabbitproof.work import topology as wiring
@@ -131,13 +131,13 @@ def _uses(api: Management, vhost: str) -> dict[str, str]:
             use(exchange.name, f"what comes to it goes on to its alternate exchange "
                 f"'{safe(alternate)}'")  # fmt: skip
             use(alternate, f"it is the alternate exchange of '{safe(exchange.name)}'")
-    for queue in api.queues_with_policies(vhost):
+    for queue in queues_of(api, vhost, policies):
         with contextlib.suppress(LookupError):
-            use(queue_of(queue, policies).exchange,
+            use(queue.exchange,
                 f"it is the dead letter exchange of the queue '{safe(queue.name)}'")  # fmt: skip
-    for name, definition in (policies or {}).items():
+    for name, policy in (policies or {}).items():
         for key in ("alternate-exchange", "dead-letter-exchange"):
-            if isinstance(wanted := definition.get(key), str):
+            if isinstance(wanted := policy.definition.get(key), str):
                 use(wanted, f"the policy '{safe(name)}' names it as {key}")
     return uses
 

@@ -1,15 +1,16 @@
-"""Dead letters: what is in a dead letter queue and why, and back to where it came from.
+"""Dead letters back to where they came from, or elsewhere.
 
-A message is *retried* by a copy that goes straight into the queue in which it first died (the
-oldest entry of its ``x-death``), or *moved* by a copy to a queue that is named. The dead letter is
-acknowledged only after the broker has confirmed its copy and not returned it. So a crash at any
-moment can leave both the dead letter and its copy, never neither.
+A message is *retried* by a copy that goes straight into the queue in which it first died, or last,
+or to the exchange with the key with which it was published, or *moved* by a copy to a queue that is
+named. The dead letter is acknowledged only after the broker has confirmed its copy and not returned
+it. So a crash at any moment can leave both the dead letter and its copy, never neither.
 
 Of a retried copy the ``x-death`` headers are taken away: RabbitMQ before 4.0 would count on with
 them and silently drop a message that goes round in circles without a rejection; 4.0 does not read
 them any more. How often a message was retried stands in a header of our own, and there is a limit.
 
-Refuses to know flags (``cli``). Yields progress, prints nothing.
+Refuses to know what a dead letter says of itself (``letters``) and flags (``cli``). Yields
+progress, prints nothing.
 """
 
 from __future__ import annotations
@@ -17,10 +18,9 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from rabbitproof.amqp import content, methods
-from rabbitproof.amqp.content import FLAGS_AT
 from rabbitproof.errors import (
     ConnectionLost,
     NotFound,
@@ -29,10 +29,11 @@ from rabbitproof.errors import (
     UsageError,
 )
 from rabbitproof.identity import RETRIES_HEADER
-from rabbitproof.model import LONGEST_NAME, Advanced, Started
+from rabbitproof.model import Advanced, Started
 from rabbitproof.text import safe
 from rabbitproof.work import topology as wiring
 from rabbitproof.work.hold import HELD, Held
+from rabbitproof.work.letters import Filter, read_letter
 from rabbitproof.work.link import GIVE_UP_S, passes, reopen, shun
 from rabbitproof.work.resend import REROUTING, Copy, Sender, without
 from rabbitproof.work.retry import Retry
@@ -42,9 +43,10 @@ if TYPE_CHECKING:
 
     from rabbitproof.amqp.connection import Connection
     from rabbitproof.amqp.deliveries import Delivery
-    from rabbitproof.broker.answers import QueueInfo
-    from rabbitproof.broker.management import Management
     from rabbitproof.model import Progress
+    from rabbitproof.routing import Routes
+    from rabbitproof.work.forecast import Forecast
+    from rabbitproof.work.letters import Letter
     from rabbitproof.work.resend import Result
 
 _DEATHS: Final = re.compile(r"x-death|x-(first|last)-death-(queue|reason|exchange)")
@@ -53,62 +55,23 @@ _OF_A_DELIVERY: Final = ("x-delivery-count", "x-acquired-count")
 _REPORT_S: Final = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class Letter:
-    """What a dead letter says of itself."""
+class Target(NamedTuple):
+    """Where copies go."""
 
-    delivery: Delivery
-    properties: dict[str, Any]
-    queue: str = ""
-    """Where it died last; empty: it says nothing of a death."""
-    reason: str = ""
-    time: int = 0
-    """When it last died, seconds since 1970; 0: not known."""
-    first_queue: str = ""
-    """Where it first died: where a retry sends it. Empty when what it says can't be a name."""
-    deaths: int = 0
-    retries: int = 0
-    routing_key: str = ""
-    """With which it was published before it died."""
+    exchange: str
+    key: str
 
     @property
-    def message_id(self) -> str:
-        """Its message id as text, empty without."""
-        value = self.properties.get("message_id", "")
-        return value if isinstance(value, str) else ""
+    def queue(self) -> str:
+        """The queue, where they go straight into one; else empty."""
+        return "" if self.exchange else self.key
 
     @property
-    def headers(self) -> dict[str, Any]:
-        """Its headers as plain values."""
-        table = self.properties.get("headers", {})
-        pairs = table.items() if isinstance(table, dict) else table
-        return {str(key): content.plain(value) for key, value in pairs}
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which dead letters are meant; None and empty: all."""
-
-    reason: str | None = None
-    from_queue: str | None = None
-    """Where it died last."""
-    older_than_s: float | None = None
-    headers: tuple[tuple[str, str], ...] = ()
-
-    def fits(self, letter: Letter, now: float) -> bool:
-        """Say whether this one is meant; ``now`` is seconds since 1970."""
-        if self.reason is not None and letter.reason != self.reason:
-            return False
-        if self.from_queue is not None and letter.queue != self.from_queue:
-            return False
-        if self.older_than_s is not None and not (
-            letter.time and letter.time <= now - self.older_than_s
-        ):
-            return False
-        if not self.headers:
-            return True
-        found = letter.headers
-        return all(key in found and _shown(found[key]) == value for key, value in self.headers)
+    def shown(self) -> str:
+        """As it is shown."""
+        if self.exchange:
+            return f"exchange '{safe(self.exchange)}' with key '{safe(self.key)}'"
+        return f"'{safe(self.key)}'"
 
 
 @dataclass(slots=True)
@@ -134,7 +97,12 @@ class Counts:
     in_doubt: int = 0
     """Copies whose dead letters may come again, as a connection ended before the broker had handled
     their acknowledgement: there may be two of them."""
-    targets: dict[str, int] = field(default_factory=dict)
+    targets: dict[Target, int] = field(default_factory=dict)
+    last_death: dict[Target, bool | None] = field(default_factory=dict)
+    """Whether the next death of a copy there would be its end, because no queue takes it then.
+    None: can't be told."""
+    astray: dict[tuple[str, str], int] = field(default_factory=dict)
+    """Queues of the first and the last death -> dead letters in which these differ."""
 
     @property
     def stayed(self) -> int:
@@ -148,9 +116,13 @@ class Task:
 
     queue: str
     what: Literal["retry", "move"]
-    which: Filter = Filter()
+    which: Filter = field(default_factory=Filter)
     to_queue: str | None = None
-    """None: back to where each first died."""
+    """None: back to where each died."""
+    to: Literal["first", "last"] = "first"
+    """Which of its deaths is meant."""
+    as_published: bool = False
+    """Not straight into the queue, but as the message came there: same exchange, same keys."""
     limit: int | None = None
     dry_run: bool = False
     most_retries: int = 3
@@ -158,83 +130,16 @@ class Task:
     give_up_s: float = GIVE_UP_S
 
 
-def read_letter(delivery: Delivery) -> Letter:
-    """Return what a dead letter says of itself; never fails."""
-    properties = content.decode(delivery.header[FLAGS_AT:])
-    letter = Letter(delivery, properties)
-    headers = letter.headers
-    deaths = [one for one in _list(headers.get("x-death")) if isinstance(one, dict)]
-    retries = headers.get(RETRIES_HEADER)
-    retries = retries if isinstance(retries, int) and not isinstance(retries, bool) else 0
-    if not deaths:
-        return Letter(delivery, properties, retries=retries)
-    last, first = deaths[0], deaths[-1]
-    keys = _list(last.get("routing-keys"))
-    first_queue = str(headers.get("x-first-death-queue") or first.get("queue", ""))
-    return Letter(
-        delivery,
-        properties,
-        queue=str(last.get("queue", "")),
-        reason=str(last.get("reason", "")),
-        time=_number(last.get("time")),
-        first_queue=first_queue if len(first_queue.encode()) <= LONGEST_NAME else "",
-        deaths=sum(_number(one.get("count")) for one in deaths),
-        retries=retries,
-        routing_key=str(keys[0]) if keys else "",
-    )
-
-
-def find(api: Management, vhost: str) -> tuple[dict[str, QueueInfo], bool]:
-    """Return the queues of a vhost into which other queues dead-letter, by name.
-
-    And whether they are all: a broker that keeps no metrics does not tell what policies define.
-    """
-    queues = {one.name: one for one in api.queues_with_policies(vhost)}
-    told = all(None not in (queue.arguments, queue.policy_definition) for queue in queues.values())
-    bindings = api.bindings(vhost)
-    found: set[str] = set()
-    for queue in queues.values():
-        policy: dict[str, Any] = {
-            f"x-{key}": value for key, value in (queue.policy_definition or {}).items()
-        }
-        settings = policy | (queue.arguments or {})
-        exchange = settings.get("x-dead-letter-exchange")
-        if exchange == "":
-            found.add(str(settings.get("x-dead-letter-routing-key", "")))
-        elif exchange is not None:
-            found |= {
-                binding.destination
-                for binding in bindings
-                if binding.source == exchange and binding.destination_type == "queue"
-            }
-    totals = api.queue_totals(vhost)  # whose counts are newer
-    return {name: totals[name] for name in sorted(found & totals.keys())}, told
-
-
-def letters(
-    connection: Connection, queue: str, which: Filter, limit: int | None
-) -> Iterator[Letter]:
-    """Read the dead letters of a queue, oldest first, and give all of them back at the end."""
-    held = Held(connection, queue)
-    count = 0
-    try:
-        for some in held.read():
-            for delivery in some:
-                letter = read_letter(delivery)
-                if which.fits(letter, time.time()):
-                    yield letter
-                    count += 1
-                    if count == limit:
-                        return
-    finally:
-        if not connection.closed:
-            held.give_back()
-
-
 def copy_of(letter: Letter, task: Task) -> Copy:
-    """Return the copy of a dead letter that goes straight into a queue."""
+    """Return the copy of a dead letter that goes to where the task says."""
     properties = dict(letter.properties)
-    target = task.to_queue if task.to_queue is not None else letter.first_queue
+    death = letter.first if task.to == "first" else letter.last
+    exchange, key = "", death.target
+    further: list[str] = []
+    if task.to_queue is not None:
+        key = task.to_queue
+    elif task.as_published:
+        exchange, (key, *further) = death.exchange, death.keys or ("",)
     table = properties.get("headers")
     retried = task.what == "retry"
     if table is not None or retried:
@@ -244,24 +149,28 @@ def copy_of(letter: Letter, task: Task) -> Copy:
             return key in _OF_A_DELIVERY or key in REROUTING or bool(retried and of_retry)
 
         kept = without(table or {}, drop)
-        if retried:
-            mark = {"l": letter.retries + 1}
-            kept = [*kept, [RETRIES_HEADER, mark]] if isinstance(kept, list) else (
-                kept | {RETRIES_HEADER: mark})  # fmt: skip
-        properties["headers"] = kept
-    return Copy(b"", target.encode(), content.encode(properties), letter.delivery.body)
+        more: dict[str, Any] = {RETRIES_HEADER: {"l": letter.retries + 1}} if retried else {}
+        if further:
+            more["CC"] = {"A": list(further)}
+        as_pairs = isinstance(kept, list)
+        properties["headers"] = [*kept, *map(list, more.items())] if as_pairs else kept | more
+    return Copy(exchange.encode(), key.encode(), content.encode(properties), letter.delivery.body)
 
 
 class Mover:
     """Retries or moves the dead letters of one queue. ``counts`` may be read at any time."""
 
-    def __init__(self, task: Task, connect: Callable[[], Connection]) -> None:
+    def __init__(
+        self, task: Task, connect: Callable[[], Connection], forecast: Forecast | None = None
+    ) -> None:
+        """``forecast`` says where copies would go; needed for ``as_published``."""
         self.task = task
         self.counts = Counts()
-        self.problems: dict[str, str] = {}
-        """Queue -> why nothing was sent there."""
+        self.problems: dict[Target, str] = {}
+        """Why nothing was sent there."""
         self.refused: dict[str, str] = {}
         """Why a copy can't be sent -> the first of those letters."""
+        self._forecast = forecast
         self._connect = connect
         self._retry = Retry(task.give_up_s)
         self._source: Connection | None = None
@@ -328,7 +237,8 @@ class Mover:
         counts, task = self.counts, self.task
         counts.looked_at = counts.fitting = counts.looping = counts.homeless = 0
         counts.returned = counts.nacked = counts.refused = 0
-        counts.targets.clear()
+        for one in (counts.targets, counts.last_death, counts.astray):
+            one.clear()
         self._acknowledged = 0
         # After a crash of the broker what was acknowledged may be there again.
         budget = min(counts.before, held.there)
@@ -373,31 +283,46 @@ class Mover:
     def _copy(self, letter: Letter) -> Copy | None:
         """Return the copy to send; None, and counted, when it has to stay."""
         counts, task = self.counts, self.task
-        target = task.to_queue if task.to_queue is not None else letter.first_queue
-        if not target:
+        death = letter.first if task.to == "first" else letter.last
+        if task.to_queue is None and letter.first.queue != letter.last.queue:
+            pair = (letter.first.queue, letter.last.queue)
+            counts.astray[pair] = counts.astray.get(pair, 0) + 1
+        if task.to_queue is None and not (death.keys if task.as_published else death.target):
             counts.homeless += 1
             return None
         if task.what == "retry" and letter.retries >= task.most_retries:
             counts.looping += 1
             return None
-        if target == task.queue:
+        copy = copy_of(letter, task)
+        target = Target(copy.exchange.decode(), copy.routing_key.decode())
+        routes = None if self._forecast is None else self._forecast.routes(copy)
+        if task.queue in (routes.queues if task.as_published and routes else (target.queue,)):
             counts.looping += 1
-            self.problems[target] = "it is the dead letter queue itself"
+            self.problems[target] = "it leads to the dead letter queue itself"
             return None
         if target not in self.problems and target not in counts.targets:
-            self._check(target)
+            self._check(target, routes)
         if target in self.problems:
             counts.returned += 1
             return None
         counts.targets[target] = counts.targets.get(target, 0) + 1
-        return copy_of(letter, task)
+        if self._forecast is not None:
+            if task.dry_run:
+                self._forecast.add(copy)
+            end = self._forecast.last_death(copy, target.queue or death.queue)
+            counts.last_death[target] = end or counts.last_death.get(target, end)
+        return copy
 
-    def _check(self, target: str) -> None:
-        """Note why nothing can be sent to a queue; one deleted later makes copies come back."""
+    def _check(self, target: Target, routes: Routes | None) -> None:
+        """Note why nothing can be sent to a place; one deleted later makes copies come back."""
+        if target.exchange:
+            if routes is not None and (routes.refused or routes.unroutable):
+                self.problems[target] = routes.refused or "no queue takes it"
+            return
         connection = self._alive(self._target)
         channel = connection.open_channel()
         try:
-            wiring.look(connection, channel, target)
+            wiring.look(connection, channel, target.key)
         except NotFound:
             self.problems[target] = "there is no such queue"
             return
@@ -423,19 +348,20 @@ class Mover:
         """Acknowledge the dead letters whose copies are confirmed; the others stay."""
         for result in results:
             delivery = letters.pop(result.key)
+            target = Target(result.copy.exchange.decode(), result.copy.routing_key.decode())
             if result.outcome == "confirmed":
                 held.acknowledge(delivery)
                 self._acknowledged += 1
                 self.counts.sent += 1
             elif result.outcome == "returned":
                 self.counts.returned += 1
-                self.problems[result.copy.routing_key.decode()] = "the broker returned its copy"
+                self.problems[target] = "the broker returned its copy"
             elif result.outcome == "refused":
                 self.counts.refused += 1
                 self.refused.setdefault(result.reason, letter_name(delivery))
             else:
                 self.counts.nacked += 1
-                self.problems[result.copy.routing_key.decode()] = "it refuses messages (it is full)"
+                self.problems[target] = "it refuses messages (it is full)"
 
 
 def letter_name(delivery: Delivery) -> str:
@@ -443,32 +369,29 @@ def letter_name(delivery: Delivery) -> str:
     return f"message id '{safe(read_letter(delivery).message_id, 60)}'"
 
 
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _number(value: Any) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
-
-
-def _shown(value: Any) -> str:
-    """Return a header's value as a person would type it."""
-    if value is True or value is False:
-        return "true" if value else "false"
-    return "" if value is None else str(value)
-
-
 def described(mover: Mover) -> list[str]:
-    """Say in sentences what stayed and why."""
+    """Say in sentences what stayed and why, and what may become of the rest."""
     counts, task = mover.counts, mover.task
     out = [
-        f"'{safe(queue)}': {why}; what was meant for it stays in '{safe(task.queue)}'."
-        for queue, why in sorted(mover.problems.items())
+        f"{target.shown}: {why}; what was meant for it stays in '{safe(task.queue)}'."
+        for target, why in sorted(mover.problems.items())
     ]
     out += [
         f"a copy can't be sent ({why}); it stays, and so do others like it. The first: {which}."
         for why, which in mover.refused.items()
     ]
+    help_ = "." if task.as_published else "; --as-published keeps exchange and key."
+    out += [
+        f"{target.shown}: what dies there again ends there, for no queue takes such a dead letter"
+        + help_
+        for target, end in sorted(counts.last_death.items())
+        if end
+    ]
+    for (first, last), count in sorted(counts.astray.items()):
+        out.append(
+            f"{count} died first in '{safe(first)}' and last in '{safe(last)}': --to first, --to "
+            "last or --to-queue says where they go."
+        )
     if counts.looping:
         out.append(
             f"{counts.looping} were retried {task.most_retries} times before, or would come back "

@@ -8,16 +8,20 @@ from __future__ import annotations
 import base64
 from collections import Counter
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from rabbitproof.amqp import content
-from rabbitproof.routing import Timestamp
+from rabbitproof.matching import Timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from rabbitproof.routing import Routes, Vhost
     from rabbitproof.work.resend import Copy
+
+
+_MOST: Final = 10_000
+"""Answers that are kept."""
 
 
 class Forecast:
@@ -38,7 +42,7 @@ class Forecast:
 
     def add(self, copy: Copy) -> None:
         """Count one copy."""
-        routes = self._routes(copy)
+        routes = self.routes(copy)
         for queue, path in routes.queues.items():
             self.queues[queue, next((hop.by for hop in path if "CC" in hop.by), "")] += 1
         self.nowhere += routes.unroutable is True
@@ -46,11 +50,23 @@ class Forecast:
             self.refused[f"'{_text(copy.exchange)}': {routes.refused}"] += 1
         self.unknown.update(routes.unknown)
 
-    def _routes(self, copy: Copy) -> Routes:
+    def last_death(self, copy: Copy, queue: str) -> bool | None:
+        """Say whether a copy that is rejected in a queue to which it goes ends there, because no
+        queue takes the dead letter. None: can't be told, or it does not come there.
+        """
+        routes = self.routes(copy)
+        if queue not in routes.queues or routes.message is None:
+            return None
+        return self._vhost.dead_letter(queue, routes.message, "rejected").unroutable
+
+    def routes(self, copy: Copy) -> Routes:
+        """Say where one copy would go."""
         headers = headers_of(content.decode(copy.properties))
-        asked = (copy.exchange, copy.routing_key, str(headers.get("CC")), str(headers.get("BCC")))
-        if self._by_headers:
-            return self._vhost.publish(_text(copy.exchange), _text(copy.routing_key), headers)
+        # Of these alone it depends, unless there is an exchange that looks at headers.
+        named = [(name, str(headers.get(name))) for name in ("CC", "BCC", "x-death")]
+        asked = (copy.exchange, copy.routing_key, *named)
+        if self._by_headers or len(self._known) > _MOST:
+            self._known.clear()
         if asked not in self._known:
             self._known[asked] = self._vhost.publish(
                 _text(copy.exchange), _text(copy.routing_key), headers

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rabbitproof.broker import answers
-from rabbitproof.routing import UNTOLD
+from rabbitproof.matching import UNTOLD
 
 KEYS = [
     "name", "type", "durable", "arguments", "messages", "messages_ready", "consumers", "state",

@@ -7,7 +7,8 @@ import pytest
 
 from rabbitproof.amqp import content
 from rabbitproof.amqp.deliveries import Delivery
-from rabbitproof.work.deadletter import Filter, Letter, Task, copy_of, read_letter
+from rabbitproof.work.deadletter import Task, copy_of
+from rabbitproof.work.letters import Death, Filter, Letter, read_letter
 
 DEATHS = {
     "A": [
@@ -34,9 +35,42 @@ def copied(what: Any, source: Letter, to_queue: str | None = None) -> dict[str, 
 
 def test_the_newest_death_is_the_reason_and_the_oldest_the_way_back() -> None:
     found = letter({"x-death": DEATHS})
-    assert (found.queue, found.reason, found.time) == ("later", "expired", 1000)
-    assert (found.first_queue, found.deaths, found.routing_key) == ("first", 3, "later")
-    assert letter({"x-death": DEATHS, "x-first-death-queue": "origin"}).first_queue == "origin"
+    assert found.last == Death("later", "expired", "", ("later",), 2, 1000)
+    assert found.first == Death("first", "rejected", "shop", ("order",), 1, 900)
+    assert found.deaths == 3
+    assert letter({"x-death": DEATHS, "x-first-death-queue": "origin"}).first == Death("origin")
+
+
+def test_when_it_last_died_is_known_of_one_death_alone() -> None:
+    """Of several in one queue for one reason RabbitMQ tells when the first was."""
+    found = letter({"x-death": DEATHS})
+    assert (found.last.time, found.last.began) == (0, 1000)
+    assert (found.first.time, found.first.began) == (900, 900)
+    assert not Filter(older_than_s=0).fits(found, now=1500)
+
+
+def test_the_first_death_is_the_one_that_says_so() -> None:
+    """RabbitMQ 3.10 has no order in those behind the newest."""
+    turned = {"A": [DEATHS["A"][0], DEATHS["A"][1], {"F": {"queue": "middle", "reason": "maxlen"}}]}
+    origin = {"x-first-death-queue": "first", "x-first-death-reason": "rejected"}
+    assert letter({"x-death": turned, **origin}).first.queue == "first"
+    assert letter({"x-death": turned}).first.queue == "middle"
+
+
+def test_a_copy_goes_where_the_first_or_the_last_death_was_or_as_it_came_there() -> None:
+    several = {"A": ["order", "bill"]}
+    deaths = {"A": [DEATHS["A"][0], {"F": DEATHS["A"][1]["F"] | {"routing-keys": several}}]}
+    source = letter({"x-death": deaths, "CC": {"A": ["elsewhere"]}})
+
+    def sent(**how: Any) -> tuple[str, str, Any]:
+        copy = copy_of(source, Task("dead", "retry", **how))
+        headers = content.decode(copy.properties)["headers"]
+        return copy.exchange.decode(), copy.routing_key.decode(), headers.get("CC")
+
+    assert sent() == ("", "first", None)
+    assert sent(to="last") == ("", "later", None)
+    assert sent(as_published=True) == ("shop", "order", {"A": ["bill"]})
+    assert sent(as_published=True, to="last") == ("", "later", None)
 
 
 @pytest.mark.parametrize(
@@ -46,16 +80,21 @@ def test_the_newest_death_is_the_reason_and_the_oldest_the_way_back() -> None:
 )  # fmt: skip
 def test_what_is_no_dead_letter_says_nothing(headers: Any) -> None:
     found = letter(headers)
-    assert (found.queue, found.reason, found.first_queue, found.time) == ("", "", "", 0)
+    assert (found.last.queue, found.last.reason, found.first.target, found.last.time) == (
+        "",
+        "",
+        "",
+        0,
+    )
 
 
 @pytest.mark.parametrize("name", ["q" * 256, "ä" * 128])
 def test_what_no_queue_can_be_called_is_no_way_back(name: str) -> None:
     """Anybody can write it into a message; it must not end a retry of all the others."""
     deaths = {"A": [{"F": {"queue": name, "reason": "rejected"}}]}
-    assert letter({"x-death": deaths}).first_queue == ""
-    assert letter({"x-death": DEATHS, "x-first-death-queue": name}).first_queue == ""
-    assert letter({"x-death": DEATHS, "x-first-death-queue": name[:127]}).first_queue == name[:127]
+    assert letter({"x-death": deaths}).first.target == ""
+    assert letter({"x-death": DEATHS, "x-first-death-queue": name}).first.target == ""
+    assert letter({"x-death": DEATHS, "x-first-death-queue": name[:127]}).first.target == name[:127]
 
 
 @pytest.mark.parametrize("what", ["retry", "move"])
@@ -107,7 +146,8 @@ def test_a_move_keeps_all_that_is_the_messages_own() -> None:
     ],
 )
 def test_a_filter_wants_all_of_it(which: Filter, fits: bool) -> None:
-    one = letter({"x-death": DEATHS, "n": {"b": 7}, "yes": True})
+    once = {"A": [{"F": DEATHS["A"][0]["F"] | {"count": {"l": 1}}}, DEATHS["A"][1]]}
+    one = letter({"x-death": once, "n": {"b": 7}, "yes": True})
     assert which.fits(one, now=1500) is fits
 
 
