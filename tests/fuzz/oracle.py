@@ -32,6 +32,7 @@ EXEMPT = {
     "handled unheard of": "a consumer of which nothing is here handled what another one refused",
     "purged by number": "a purge counts copies: that of a stranger stands for one that is lost",
     "poison": "one copy went back too often, and who handled another one had given that back once",
+    "earlier count": "who counted last is not here, and what is gone went before that",
     "parted": "a producer went on twice, and one of the files ends where they parted",
     "behind a cut": "it stands behind the end of a consumer's ledger, as a note says",
 }
@@ -197,6 +198,8 @@ class Case:
             return False
         everybody = [*self.producers, *readers]
         if any(abs(skew) > RIGHT for one in everybody for skew in one.skews):
+            return False
+        if self.world.happened["a clock was set"]:
             return False
         if any(one.host.boots > 1 or one.host.slept for one in everybody):
             return False
@@ -529,8 +532,12 @@ def _passed(
     if gone:
         if found.books.undecided:
             case.exempt["count undecided"] += 1
-        elif len(gone) <= case.aliens(queue) and not _surplus(case, queue, wanted):
+        elif len(gone) <= case.aliens(queue) and (
+            case.spoilt.get("history") or not _surplus(case, queue, wanted)
+        ):
             case.exempt["count made up"] += 1
+        elif not all(map(case.there, case.readers(queue))):
+            case.exempt["earlier count"] += 1
         else:
             yield f"PASS by count, and {_shown(gone)} of {queue.name} are gone"
 

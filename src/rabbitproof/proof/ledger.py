@@ -63,6 +63,8 @@ class Outcomes:
     acked: BitMap = field(default_factory=BitMap)
     refused: BitMap = field(default_factory=BitMap)
     """Nacked at least once; a later attempt may have been confirmed."""
+    unsure: BitMap = field(default_factory=BitMap)
+    """Written down, and perhaps never sent: without confirms, of a producer without an end."""
 
     def attempt(self, numbers: Sequence[int], *, again: bool = False) -> None:
         """Note that these are about to be published, ``again`` if they were before."""
@@ -104,8 +106,12 @@ class Outcomes:
 
     @property
     def wanted(self) -> BitMap:
-        """What has to be in every queue: confirmed; without confirms, all that was not returned."""
-        return self.confirmed if self.confirms else self.attempted - self.returned
+        """What has to be in every queue: confirmed; without confirms, all that was surely sent and
+        not returned.
+        """
+        if self.confirms:
+            return self.confirmed
+        return self.attempted - self.returned - self.unsure
 
     def unite(self, later: Outcomes) -> None:
         """Add what the same producer knows of a later session, in which it was started again.
@@ -114,6 +120,9 @@ class Outcomes:
         either knows to be confirmed is.
         """
         confirmed = self.confirmed | later.confirmed
+        sent = self.attempted - self.unsure - self.returned
+        sent |= later.attempted - later.unsure - later.returned
+        self.unsure = (self.unsure | later.unsure) - sent
         self.resent |= later.resent | (self.attempted & later.attempted)
         # The new attempt got an answer of its own; the one to what was returned was the old one's.
         self.acked -= self.returned & later.attempted

@@ -93,4 +93,4 @@ def _told(one: Record, outcomes: Outcomes) -> Outcomes:
     One that asked for no confirms and has no end may have died between writing a number down and
     sending it: all of it is in doubt, as without an answer.
     """
-    return outcomes if one.ended else replace(outcomes, confirms=True)
+    return outcomes if one.ended else replace(outcomes, unsure=outcomes.attempted)
