@@ -59,6 +59,8 @@ class QueueInfo:
     """The name of the policy that applies; empty for none."""
     policy_definition: dict[str, Any] | None = field(default=None, hash=False)
     """What that policy and the operator's make of it together."""
+    bytes: int | None = None
+    """Of all bodies in it, some seconds ago."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +204,7 @@ def read_queue(answer: dict[str, Any]) -> QueueInfo:
         state=text(answer, "state"),
         policy=read_policy(answer),
         policy_definition=mapping(answer, "effective_policy_definition"),
+        bytes=count(answer, "message_bytes"),
     )
 
 

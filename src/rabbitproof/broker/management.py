@@ -38,6 +38,7 @@ from rabbitproof.broker.answers import (
     Policy,
     QueueInfo,
     Who,
+    count,
     mapping,
     read_binding,
     read_connection,
@@ -119,6 +120,19 @@ class Management:
         """Return who answers."""
         return read_overview(self._object("overview"))
 
+    def memory_left(self) -> int | None:
+        """Return how many bytes the node that is closest to its memory limit has left.
+
+        None where that is not told. Behind the limit all publishers are blocked.
+        """
+        left = []
+        for node in self._list("nodes"):
+            limit, used = count(node, "mem_limit"), count(node, "mem_used")
+            if limit is None or used is None:
+                return None
+            left.append(limit - used)
+        return min(left, default=None)
+
     def whoami(self) -> Who:
         """Return the login and its tags."""
         return read_who(self._object("whoami"))
@@ -173,11 +187,11 @@ class Management:
         found = map(read_exchange, self._list("exchanges", vhost))
         return [exchange for exchange in found if exchange is not None]
 
-    def policies(self, vhost: str) -> dict[str, Policy]:
-        """Return the policies of a vhost by their names."""
+    def policies(self, vhost: str, *, operators: bool = False) -> dict[str, Policy]:
+        """Return the policies of a vhost, or its operator policies, by their names."""
         return {
             name: Policy(text(one, "pattern"), definition)
-            for one in self._list("policies", vhost)
+            for one in self._list("operator-policies" if operators else "policies", vhost)
             if (name := told(one, "name")) is not None
             and (definition := mapping(one, "definition")) is not None
         }

@@ -83,10 +83,15 @@ def _policy_of(info: QueueInfo, policies: Policies) -> dict[str, Any] | None:
 def _may_fit(info: QueueInfo, policies: Iterable[Policy]) -> Iterator[bool]:
     for policy in policies:
         if _DECIDING & policy.definition.keys():
-            try:
-                yield re.search(policy.pattern, info.name) is not None
-            except re.error:  # Erlang's expressions are not quite Python's
-                yield True
+            yield may_apply(policy, info.name)
+
+
+def may_apply(policy: Policy, name: str) -> bool:
+    """Say whether a policy's pattern fits a name, or nobody knows."""
+    try:
+        return re.search(policy.pattern, name) is not None
+    except re.error:  # Erlang's expressions are not quite Python's
+        return True
 
 
 def _named(name: str, policies: Policies) -> dict[str, Any] | None:

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 app = new_app(no_args_is_help=True, help="Look at the audit trail, keep it, send it again.")
 
 _INTERVAL = re.compile(r"\d+(Y|M|D|h|m|s)")
+_SHOWN = 10
+"""Messages of a queue that `tail` shows when nothing else is asked for."""
 _TARGETS = 20
 """Places that a dry run names."""
 
@@ -76,7 +78,15 @@ def tail(
     A stream is shown from its last messages on, a queue from its oldest, ten of them.
     """
     with connection.open("RabbitMQ Audit") as opened:
-        held = _hold(opened, connection, queue, from_ or "last", default=from_ is None, yes=yes)
+        held = _hold(
+            opened,
+            connection,
+            queue,
+            from_ or "last",
+            default=from_ is None,
+            yes=yes,
+            most=_SHOWN if limit is None else limit,
+        )
         if held is None:
             return Exit.FAILED
         if follow and not held.stream:
@@ -85,7 +95,7 @@ def tail(
                 "consumers, so it can't be followed; leave out --follow."
             )
         if limit is None and not held.stream:
-            limit = 10
+            limit = _SHOWN
         number = 0
         for some in held.read(limit, follow=follow):
             for delivery in some:
@@ -116,7 +126,15 @@ def export(
 
     show = Show("audit")
     with connection.open("RabbitMQ Audit") as opened:
-        held = _hold(opened, connection, queue, from_ or "first", default=from_ is None, yes=yes)
+        held = _hold(
+            opened,
+            connection,
+            queue,
+            from_ or "first",
+            default=from_ is None,
+            yes=yes,
+            most=limit,
+        )
         if held is None:
             return Exit.FAILED
         began = time.monotonic()
@@ -253,7 +271,14 @@ def check(
 
 
 def _hold(
-    opened: Amqp, connection: Connection, queue: str, from_: str, *, default: bool, yes: bool
+    opened: Amqp,
+    connection: Connection,
+    queue: str,
+    from_: str,
+    *,
+    default: bool,
+    yes: bool,
+    most: int | None,
 ) -> Held | None:
     """Begin to read a queue or stream; None when that was declined."""
     from rabbitproof.cli.held import look_at, may_hold
@@ -266,7 +291,7 @@ def _hold(
         raise UsageError(
             f"'{safe(queue)}' is a {info.type} queue, which has no offsets: leave out --from."
         )
-    if not may_hold(opened, info, yes=yes):
+    if not may_hold(opened, connection, info, yes=yes, most=most):
         note("nothing was read.")
         return None
     return Held(opened, queue, stream=stream, classic=info.type == "classic", offset=offset)

@@ -20,7 +20,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from rabbitproof.address import Address, Tls, bracketed, is_local, management_url, parse
+from rabbitproof.address import (
+    LONGEST_VHOST,
+    Address,
+    Tls,
+    bracketed,
+    is_local,
+    management_url,
+    parse,
+)
 from rabbitproof.cli.exits import note
 from rabbitproof.errors import UsageError
 from rabbitproof.text import safe
@@ -178,6 +186,8 @@ def resolve(
         raise UsageError(
             f"--url already says what --{', --'.join(parts)} would; use the one or the other."
         )
+    if len(parts.get("vhost", "").encode(errors="replace")) > LONGEST_VHOST:
+        raise UsageError(f"--vhost has more than {LONGEST_VHOST} bytes; no vhost is called so.")
     if "host" in parts:
         parts["host"] = _plain_host(parts["host"])
     password = _password(flags, warn)

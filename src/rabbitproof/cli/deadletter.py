@@ -352,7 +352,7 @@ def _may_read(opened: Any, connection: Connection, queue: str, *, yes: bool) -> 
             f"'{safe(queue)}' is a stream, from which nothing can be taken; "
             "use `rabbitproof audit replay` to send its messages again."
         )
-    return may_hold(opened, info, yes=yes)
+    return may_hold(opened, connection, info, yes=yes)
 
 
 def _filter(

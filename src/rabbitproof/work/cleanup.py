@@ -4,7 +4,8 @@ Two steps, so that a person can look in between: ``plan`` finds out what is ther
 holds, ``carry_out`` deletes it and says of each whether it is gone.
 
 Rules: before anything is planned, AMQP and the Management API have to name the same cluster.
-What is called ``amq.…`` is RabbitMQ's own and never touched, nor is the default exchange. Who
+An exchange called ``amq.…`` is RabbitMQ's own and never touched, nor is the default one; a queue
+of such a name is somebody's who let RabbitMQ choose it. Who
 else deletes at the same time is no error of ours: what is gone by then is "not found". An exchange
 is in use when it is bound, when anything names it or it names another, and when messages come in;
 of ``exchanges``, such stay.
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 What = Literal["all", "exchanges", "queues"]
 
 BUILT_IN = "amq."
-"""How the names begin that RabbitMQ keeps for itself (AMQP 0-9-1, section 3.1.3)."""
+"""How the names of exchanges begin that RabbitMQ keeps for itself (AMQP 0-9-1, section 3.1.3)."""
 _UNNAMEABLE = (".", "..")
 """Names that cannot stand in a path of the Management API."""
 
@@ -87,10 +88,9 @@ def plan(
     found: list[Item] = []
     if what == "all":
         for name, info in sorted(api.queue_totals(vhost).items()):
-            if not name.startswith(BUILT_IN):
-                seen = _look(connection, api, vhost, name, known=info.messages)
-                if seen.found:
-                    found.append(seen)
+            seen = _look(connection, api, vhost, name, known=info.messages)
+            if seen.found:
+                found.append(seen)
     exchanges = [
         one for one in api.exchanges(vhost) if one.name and not one.name.startswith(BUILT_IN)
     ]
@@ -149,9 +149,7 @@ def carry_out(
     for item in items:
         if item.kept:
             continue
-        if item.name.startswith(BUILT_IN) or not item.name:
-            yield Deleted(item, ok=False, why="its name is kept for RabbitMQ's own objects")
-        elif not item.found:
+        if not item.found:
             yield Deleted(item, ok=False, found=False)
         else:
             yield _delete(connection, api, vhost, item, if_unused=what == "exchanges")

@@ -68,6 +68,7 @@ def test_a_flag_replaces_its_part_in_each_of_several_addresses() -> None:
         Flags(host="amqp://a"),
         Flags(host="a,b"),
         Flags(host=""),
+        Flags(vhost="é" * 128),
         Flags(url="http://a"),
         Flags(insecure=True),
         Flags(key_file=Path(__file__), url="amqps://a"),
