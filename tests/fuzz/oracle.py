@@ -69,7 +69,8 @@ class Case:
         return self.world.setup.history and "remove" not in self.spoilt.get("history", ())
 
     def there(self, who: Process) -> bool:
-        return who.state != "new" and "remove" not in self.spoilt.get(who.name, ())
+        spoilt = self.spoilt.get(who.name, set())
+        return who.state != "new" and ("remove" not in spoilt or "both" in spoilt)
 
     def whole(self, who: Process) -> bool:
         return not self.spoilt.get(who.name, set()) - {"both"}

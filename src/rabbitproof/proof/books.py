@@ -99,7 +99,10 @@ def audit(
         found = _copies_of(outcomes, drop.receipts)
         dropped[drop.reason] = dropped.get(drop.reason, 0) + drop.count + found
         dead_lettered += found if drop.dead else 0
-        nobody_had = drop.count if drop.reason in REFUSED else min(drop.count, by_count)
+        nobody_had = drop.count
+        if drop.reason not in REFUSED:
+            nobody_had = min(drop.count, by_count)
+            by_count -= nobody_had
         unhandled[drop.reason] = unhandled.get(drop.reason, 0) + nobody_had
     return QueueVerdict(
         name=queue.name,
