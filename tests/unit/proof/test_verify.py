@@ -786,7 +786,7 @@ def test_a_purge_is_not_told_of_what_may_still_be_there(tmp_path: Path) -> None:
 def test_nor_do_two_purges_tell_of_more_than_were_wanted(tmp_path: Path) -> None:
     """Some of what they took were a stranger's."""
     produced(tmp_path)
-    purges = [Dropped(queue="work.queue", reason="purged", copies=n) for n in (8, 4)]
+    purges = [Dropped(queue="work.queue", reason="purged", copies=n) for n in (8, 3)]
     consumed(tmp_path, numbers=range(10, 11))
     told(tmp_path, empty(2), *took_part(tmp_path), *purges, empty())
     assert verify([tmp_path]).verdict.queues["logical"].unhandled == {"purged": 9}
