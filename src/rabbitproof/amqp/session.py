@@ -47,6 +47,8 @@ FRAME_MAX: Final = 131_072
 CHANNEL_MAX: Final = 2_047
 SMALLEST_FRAME_MAX: Final = 4_096
 """Bytes; each peer must take frames of that size (AMQP 0-9-1, section 4.2.3)."""
+LARGEST_BODY: Final = 2**29
+"""Bytes; to no more can RabbitMQ's max_message_size be set (its rabbit.schema)."""
 HANDSHAKE_FRAME_MAX: Final = 131_072
 """Before tuning, frames are small; a larger size means that the peer does not speak AMQP."""
 
@@ -502,6 +504,11 @@ class Session:
                 raise RemoteProtocolError("The broker sent a message without its content header.")
             content.header = payload
             content.missing = int.from_bytes(payload[4:12], "big")
+            if content.missing > LARGEST_BODY:
+                raise RemoteProtocolError(
+                    f"The broker announced a message of {content.missing:,} bytes, and RabbitMQ "
+                    f"has none of more than {LARGEST_BODY:,}; look for a proxy."
+                )
         else:
             if kind != 3 or not 0 < len(payload) <= content.missing:
                 raise RemoteProtocolError("The broker sent a body that does not fit its header.")

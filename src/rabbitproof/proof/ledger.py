@@ -62,7 +62,7 @@ class Outcomes:
     """No queue took it. The broker confirms such a message as well; it does not count."""
     acked: BitMap = field(default_factory=BitMap)
     refused: BitMap = field(default_factory=BitMap)
-    """Nacked at least once; a later attempt may have been confirmed."""
+    """Nacked, and not sent again since; an earlier attempt may have been confirmed."""
     unsure: BitMap = field(default_factory=BitMap)
     """Written down, and perhaps never sent: without confirms, of a producer without an end."""
 
@@ -76,6 +76,7 @@ class Outcomes:
             coming = BitMap(numbers)
             self.acked -= self.returned & coming
             self.returned -= coming
+            self.refused -= coming
 
     def confirm(self, numbers: Sequence[int]) -> None:
         """Note that the broker took responsibility for these."""
@@ -96,7 +97,7 @@ class Outcomes:
 
     @property
     def nacked(self) -> BitMap:
-        """Refused, and no later attempt was confirmed."""
+        """Refused at the last attempt, and confirmed at none."""
         return self.refused - self.acked - self.returned
 
     @property
@@ -127,6 +128,7 @@ class Outcomes:
         # The new attempt got an answer of its own; the one to what was returned was the old one's.
         self.acked -= self.returned & later.attempted
         self.returned -= later.attempted
+        self.refused -= later.attempted
         self.attempted |= later.attempted
         self.returned |= later.returned - confirmed
         self.acked |= later.acked

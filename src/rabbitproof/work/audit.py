@@ -123,7 +123,12 @@ class StreamRecords(Records):
         """Return the next one; None behind the last."""
         try:
             if self._held is None:
-                self._begin(self._connect())
+                connection = self._connect()
+                try:
+                    self._begin(connection)
+                except RabbitproofError:
+                    connection.abandon()
+                    raise
             while not self._here:
                 some = next(self._some, None)
                 self._until = None if self._held is None else self._held.until

@@ -125,6 +125,20 @@ def test_the_smaller_heartbeat_holds_and_zero_is_none(theirs: int, ours: int, ag
     assert session.receive(START + tune + OPEN_OK) == [Opened(agreed)]
 
 
+@pytest.mark.parametrize(("size", "taken"), [(2**29, True), (2**29 + 1, False), (2**40, False)])
+def test_a_message_larger_than_rabbitmq_has_any_is_refused_before_it_comes(
+    size: int, taken: bool
+) -> None:
+    session = opened_session()
+    method, *_ = delivery(commands.Basic.Properties(), b"x")
+    announced = raw_frame(2, 1, header_payload(commands.Basic.Properties(), size))
+    if taken:
+        assert session.receive(method + announced) == []
+    else:
+        with pytest.raises(RemoteProtocolError, match="announced a message of"):
+            session.receive(method + announced)
+
+
 @pytest.mark.parametrize("mechanisms", [b"", b"AMQPLAIN EXTERNAL", b"PLAINER", b"\xff\xfe PL"])
 def test_a_broker_without_plain_login_is_refused(mechanisms: bytes) -> None:
     """With the fix; whatever bytes it offers instead."""
