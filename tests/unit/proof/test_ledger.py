@@ -78,8 +78,8 @@ def test_an_outcome_is_what_the_answers_say(steps: list[tuple[str, Sequence[int]
     for what, numbers in steps:
         for n in numbers:
             if what == "send":
-                if n in sent and "return" in answers[n]:
-                    answers[n] -= {"return", "ack"}  # the new attempt gets an answer of its own
+                if n in sent:  # the new attempt gets an answer of its own
+                    answers[n] -= {"return", "ack", "nack"} if "return" in answers[n] else {"nack"}
                 sent.add(n)
             elif n in sent:
                 answers[n].add(what)
