@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import threading
 import time
 from contextlib import contextmanager
@@ -123,7 +124,10 @@ def test_all_releases_one_after_the_other(
     """Each on a broker of its own release; one that does not start is UNKNOWN, and only that."""
     chosen = [scenario.adapted(scenario.find("offline"), count=500)]
     report = tmp_path / "report"
-    every = Every("rabbitproof prove --all --rabbitmq all", None, report, as_json=True)
+    typed = shlex.join(
+        ("rabbitproof", "prove", "--all", "--rabbitmq", "all", "--report", str(report))
+    )
+    every = Every(typed, None, report, as_json=True)
     assert every.run(chosen) is Exit.UNKNOWN
     told = json.loads(capsys.readouterr().out)
     assert set(told["releases"]) == {*several, "3.99.0"}
