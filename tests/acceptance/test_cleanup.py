@@ -63,6 +63,19 @@ def test_all_with_a_dry_run_and_without(shell: Any, vhost: Any) -> None:
     assert "nothing to delete" in again.stderr
 
 
+def test_a_blank_at_the_end_of_a_name_is_seen_and_offered(shell: Any, vhost: Any) -> None:
+    with witness(vhost.url) as channel:
+        channel.queue_declare("w.queue ", durable=True)
+    missed = shell.run("cleanup", "w.queue", "--dry-run")
+    assert missed.returncode == 1
+    assert "not found: w.queue" in missed.stderr
+    assert "queue 'w.queue ': 0 messages" in shell.run("cleanup", "all", "--dry-run").stderr
+    read = shell.run("audit", "tail", "--queue", "w.queue")
+    assert read.returncode == 3
+    assert "There is no queue 'w.queue' in vhost" in read.stderr
+    assert "is it 'w.queue '?" in read.stderr
+
+
 def test_names_that_look_like_flags(shell: Any, vhost: Any) -> None:
     """Behind two dashes, or behind --queue=, a name is a name."""
     with witness(vhost.url) as channel:

@@ -114,7 +114,8 @@ def _remote(connection: Connection) -> str | None:
 
 def _show(items: Sequence[Item], vhost: str, *, dry_run: bool) -> None:
     """Say on standard error what will go, and what stays."""
-    _list([f"exchange {safe(item.name)} stays: {item.kept}" for item in items if item.kept])
+    _list([f"exchange {_named(item)} stays: {item.kept}" for item in items if item.kept])
+    _list([f"not found: {_named(item)}" for item in items if not item.found])
     there = [item for item in items if item.found and not item.kept]
     if not there:
         note(f"there is nothing to delete in vhost {safe(vhost, 60)}.")
@@ -144,13 +145,19 @@ def _list(lines: Sequence[str]) -> None:
 def _described(item: Item) -> str:
     if item.kind == "exchange":
         if not item.published:
-            return f"exchange {safe(item.name)}"
-        return f"exchange {safe(item.name)}: {_count(item.published, 'message')} came, none lately"
+            return f"exchange {_named(item)}"
+        return f"exchange {_named(item)}: {_count(item.published, 'message')} came, none lately"
     held = "? messages"
     if item.messages is not None:
         held = f"{'at least ' if item.more else ''}{_count(item.messages, 'message')}"
     users = f", {_count(item.consumers, 'consumer')} will be cut off" if item.consumers else ""
-    return f"queue {safe(item.name)}: {held}{users}"
+    return f"queue {_named(item)}: {held}{users}"
+
+
+def _named(item: Item) -> str:
+    """Return a name, with quotes around it if blanks at its ends would not be seen."""
+    name = safe(item.name)
+    return f"'{name}'" if name != name.strip() else name
 
 
 def _count(n: int, what: str) -> str:
@@ -158,7 +165,7 @@ def _count(n: int, what: str) -> str:
 
 
 def _line(result: Deleted) -> str:
-    name = safe(result.item.name)
+    name = _named(result.item)
     if result.ok:
         return f"[OK] Deleted: {name}"
     if not result.found:

@@ -5,6 +5,7 @@ Shared by the commands that do so. Refuses to hold: the reading itself (``work/h
 
 from __future__ import annotations
 
+import difflib
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from rabbitproof.work import topology as wiring
 from rabbitproof.work.cleanup import require_same_cluster
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from rabbitproof.amqp.connection import Connection as Amqp
     from rabbitproof.broker.answers import QueueInfo
@@ -44,14 +45,29 @@ def look_at(opened: Amqp, connection: Connection, queue: str) -> QueueInfo:
     with connection.api.open() as api:
         require_same_cluster(opened, api)
         info = api.queue(opened.address.vhost, queue)
+        near = like(queue, api.queue_totals(opened.address.vhost)) if info is None else None
     if info is None:
+        advice = "see `rabbitmqctl list_queues`." if near is None else f"is it '{safe(near)}'?"
         raise NotFound(
-            f"There is no queue '{safe(queue)}' in vhost '{safe(opened.address.vhost)}'; "
-            "see `rabbitmqctl list_queues`.",
+            f"There is no queue '{safe(queue)}' in vhost '{safe(opened.address.vhost)}'; {advice}",
             code=404,
             reply="",
         )
     return info
+
+
+def like(name: str, names: Iterable[str]) -> str | None:
+    """Return the name that was meant, if one is nearly that: one letter off, or a blank."""
+    plain: dict[str, str] = {}
+    for one in sorted(names):
+        plain.setdefault(_plain(one), one)
+    found = difflib.get_close_matches(_plain(name), plain, 1, 0.85)
+    return plain[found[0]] if found else None
+
+
+def _plain(name: str) -> str:
+    """Return what a reader sees of a name, in small letters."""
+    return "".join(filter(str.isprintable, name)).strip().casefold()
 
 
 def vhost_of(connection: Connection) -> Vhost | None:

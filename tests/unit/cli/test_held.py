@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from rabbitproof.broker.answers import QueueInfo, read_queue
-from rabbitproof.cli.held import expensive, limited
+from rabbitproof.cli.held import expensive, like, limited
 
 
 def info(**values: Any) -> QueueInfo:
@@ -59,3 +59,18 @@ def test_it_is_asked_where_a_broker_would_need_much_memory(
     found = expensive(info(**values), left, most)
     assert found.startswith(asked)
     assert bool(found) == bool(asked)
+
+
+@pytest.mark.parametrize(
+    ("name", "names", "meant"),
+    [
+        ("work.queue", ["audit.queue", "work.queue "], "work.queue "),
+        ("work.queue", ["Work.Queue"], "Work.Queue"),
+        ("work.queue", ["work\u200b.queue"], "work\u200b.queue"),
+        ("wrok.queue", ["audit.queue", "work.queue"], "work.queue"),
+        ("orders", ["work.queue", "audit.queue"], None),
+        ("orders", [], None),
+    ],
+)
+def test_the_name_that_was_meant_is_offered(name: str, names: list[str], meant: str | None) -> None:
+    assert like(name, names) == meant
