@@ -45,7 +45,10 @@ Reason = Annotated[
 OlderThan = Annotated[
     str | None,
     typer.Option(
-        "--older-than", metavar="TIME", help="Only what died so long ago: 90s, 5m, 2h, 1d."
+        "--older-than",
+        metavar="TIME",
+        help="Only what died so long ago: 90s, 5m, 2h, 1d. Not what died several times in one "
+        "way: it tells of the first alone.",
     ),
 ]
 Headers = Annotated[
