@@ -155,10 +155,10 @@ def _later(one: Record, other: Record) -> bool:
     )
     if mine.boot and mine.boot == theirs.boot:
         return since_boot  # one machine, not restarted between
-    if mine.host == theirs.host and not mine.boot and not theirs.boot:
-        # Perhaps the same, where no system says: after a restart the clock begins anew.
-        return since_boot and end > last
     if one.end is not None and one.end.clock_ns is not None:
         end = min(end, one.end.clock_ns)
     last = max(last, (other.clock_ns or 0) + grace)
+    if mine.host == theirs.host and not mine.boot and not theirs.boot:
+        # Perhaps the same, where no system says: after a restart the clock begins anew.
+        return since_boot and end > last
     return end > last + CLOCKS_NS

@@ -33,8 +33,9 @@ _LIMITS: Final = {
 }
 """What a queue may be told by a policy, or with ``x-`` before it by an argument -> the reason for
 which it then drops what it had confirmed."""
-TIMED: Final = frozenset({"message-ttl", "expires", "max-age"})
-"""Those of them that drop what waits, also when nobody does anything any more."""
+TIMED: Final = frozenset({"message-ttl", "expires", "max-age", "delivery-limit"})
+"""Those of them by which something may be dropped also when nobody does anything any more: what
+waits gets too old, and what was given back too often may be handed on later."""
 
 
 @dataclass(frozen=True, slots=True)

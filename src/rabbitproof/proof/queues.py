@@ -49,7 +49,9 @@ def evidence(run: Run, logical: str) -> QueueEvidence:
     drained = proves and proves_drained(queue.kind, left, second)
     sent = [one.outcomes for one in run.producers if one.outcomes is not None]
     resent = {one.source: one.resent for one in one_each(sent)}
-    surely, perhaps = refusals(readers, resent, drained=drained)
+    dropped, may_drop = tuple(_dropped(run, queue)), _limits(queue)
+    emptied = bool(may_drop) or any(one.reason != "rejected" for one in dropped)
+    surely, perhaps = refusals(readers, resent, drained=drained and not emptied)
     unsaid = whole.unsaid(run, readers)
     return QueueEvidence(
         name=queue.name,
@@ -60,14 +62,14 @@ def evidence(run: Run, logical: str) -> QueueEvidence:
         second=second,
         drained=drained,
         drops=(
-            *_dropped(run, queue),
+            *dropped,
             *([Drop("rejected", receipts=surely, dead=False)] if surely.by_source else ()),
         ),
         unclear=perhaps,
         handled=handled(readers),
         unsaid=tuple(map(whole.who, unsaid)),
         unsaid_handle=any(one.header.options.get("answer") != "reject" for one in unsaid),
-        limits=_limits(queue),
+        limits=may_drop,
         consumers=_at_once(readers),
         unended=sum(map(gave_back, readers)),
         passes=max(1, sum(_connections(one) for one in readers)),
@@ -97,7 +99,7 @@ def _dropped(run: Run, queue: RunQueue) -> Iterator[Drop]:
 def _final(queue: RunQueue, history: History) -> int:
     """Return from which entry on nothing more can be dropped that would be missed.
 
-    All have ended; and where what waits gets too old, it was counted before that was read.
+    All have ended; and where some may go by themselves, it was counted before that was read.
     """
     over = ends.all_gone(queue, history)
     if not any(one.removeprefix("x-") in TIMED for one in _limits(queue)):

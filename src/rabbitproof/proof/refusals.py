@@ -28,8 +28,8 @@ def refusals(
     """Return what was surely refused and handled by nobody, and what perhaps was.
 
     That it was seen does not make it done; that somebody else acknowledged a copy does.
-    ``resent``: what was sent more than once. ``drained``: the queue is proven empty, so that
-    nothing went back to it for good.
+    ``resent``: what was sent more than once. ``drained``: the queue is proven empty, and nothing
+    left it otherwise, so that nothing went back to it for good.
     """
     heard = [one for one in readers if drained or not _unheard(one)]
     others = [one for one in readers if one.header.options.get("answer") != "requeue"]
@@ -82,17 +82,18 @@ def _refused_by(one: Record, got: Receipts) -> BitMap:
 def _taken(one: Record, resent: Mapping[Source, BitMap] | None = None) -> dict[Source, BitMap]:
     """Return what one saw and did not refuse.
 
-    With what was ``resent``, also what it perhaps took: it had two of them, and a ledger does not
-    tell which of them it refused.
+    With what was ``resent``, also what it perhaps took: it had two copies, of one that was sent
+    again or two first ones, and a ledger does not tell which of them it refused.
     """
     found = one.receipts.by_source if one.receipts else {}
     out = {source: got.seen - _refused_by(one, got) for source, got in found.items()}
     if resent is None or one.header.options.get("answer") == "reject":
         return out
-    return {
-        source: mine | found[source].twice & (found[source].again | resent.get(source, BitMap()))
-        for source, mine in out.items()
-    }
+    for source, mine in out.items():
+        got = found[source]
+        again = got.again | resent.get(source, BitMap())
+        out[source] = mine | got.fresh.twice | got.twice & again
+    return out
 
 
 def _sets(receipts: QueueReceipts) -> dict[Source, BitMap]:
