@@ -10,12 +10,14 @@ processes through their environment, never their arguments. The page loads nothi
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shlex
 import socketserver
 import sys
 import tempfile
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from rabbitproof.cli.connection import Connection
 
 HOST = "127.0.0.1"
+_OPEN_S = 10.0
+"""Within which it listens, or the line that says so never comes."""
 _ELSEWHERE = re.compile(r"<link[^>]*https?://[^>]*>", re.DOTALL)
 
 
@@ -43,7 +47,8 @@ def serve(connection: Connection, port: int, arguments: list[str]) -> Exit:
         """Says where it is, and answers only those who mean it."""
 
         async def on_startup(self, app: Any) -> None:  # noqa: ARG002 - aiohttp hands it over
-            print(f"The monitor is at {here} (Ctrl+C ends it).", flush=True)
+            # It listens only after this; whoever reads the line may come at once.
+            self._saying = asyncio.create_task(_when_open(port, f"The monitor is at {here}"))
 
         def initialize_logging(self) -> None:
             """Log nothing: the command line of the processes would be in it."""
@@ -66,6 +71,21 @@ def serve(connection: Connection, port: int, arguments: list[str]) -> Exit:
             templates_path=folder,
         ).serve()
     return Exit.INTERRUPTED
+
+
+async def _when_open(port: int, text: str) -> None:
+    """Print it as soon as somebody can connect."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_OPEN_S):
+            while True:
+                try:
+                    _, writer = await asyncio.open_connection(HOST, port)
+                except OSError:
+                    await asyncio.sleep(0.01)  # with the deadline above
+                else:
+                    writer.close()
+                    print(f"{text} (Ctrl+C ends it).", flush=True)
+                    return
 
 
 def environment(connection: Connection) -> dict[str, str]:
