@@ -78,6 +78,29 @@ def witness(url: str) -> Iterator[Any]:
             connection.close()
 
 
+def dead_letters(url: str, count: int, **odd: Any) -> None:
+    """Have so many messages rejected in `home`, so that they are in `dead`.
+
+    ``odd``: m and its number -> the properties of that one.
+    """
+    with witness(url) as channel:
+        arguments = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"}
+        channel.queue_declare("home", durable=True, arguments=arguments)
+        channel.queue_declare("dead", durable=True)
+        channel.confirm_delivery()
+        for n in range(count):
+            more = odd.get(f"m{n}", {})
+            properties = pika.BasicProperties(message_id=f"m{n}", delivery_mode=2, **more)
+            channel.basic_publish("", "home", b"%d" % n, properties)
+        channel.basic_qos(prefetch_count=count)
+        for seen, (method, _, _) in enumerate(channel.consume("home", inactivity_timeout=10), 1):
+            if seen == count:
+                channel.basic_nack(method.delivery_tag, multiple=True, requeue=False)
+                break
+        channel.cancel()
+    eventually(lambda: ready(url, "dead") == count, "All of them are dead letters.")
+
+
 def ready(url: str, queue: str) -> int:
     """How many messages pika counts in a queue."""
     with witness(url) as channel:

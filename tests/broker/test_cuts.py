@@ -14,7 +14,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import pika
 import pytest
 
 from rabbitproof.broker.proxy import Proxy
@@ -24,7 +23,7 @@ from rabbitproof.work import audit, export
 from rabbitproof.work.deadletter import Mover
 from rabbitproof.work.deadletter import Task as Moving
 from rabbitproof.work.hold import Held
-from support import connector, drive, eventually, producer, ready, topology, witness
+from support import connector, dead_letters, drive, eventually, producer, ready, topology, witness
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -125,22 +124,9 @@ def replay(url: str, ways: Ways, kind: str) -> None:
 
 def move(url: str, ways: Ways, what: Any) -> None:
     """Retry dead letters, or move them on."""
+    dead_letters(url, COUNT)
     with witness(url) as channel:
-        arguments = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"}
-        channel.queue_declare("home", durable=True, arguments=arguments)
-        for queue in ("dead", "parked"):
-            channel.queue_declare(queue, durable=True)
-        channel.confirm_delivery()
-        for n in range(COUNT):
-            properties = pika.BasicProperties(message_id=f"m{n}", delivery_mode=2)
-            channel.basic_publish("", "home", b"x" * 200, properties)
-        channel.basic_qos(prefetch_count=COUNT)
-        for seen, (method, _, _) in enumerate(channel.consume("home", inactivity_timeout=10), 1):
-            if seen == COUNT:
-                channel.basic_nack(method.delivery_tag, multiple=True, requeue=False)
-                break
-        channel.cancel()
-    eventually(lambda: ready(url, "dead") == COUNT, "All of them are dead letters.")
+        channel.queue_declare("parked", durable=True)
     to = "parked" if what == "move" else None
     mover = Mover(Moving("dead", what, to_queue=to, hold=200), ways.connect)
     with ways.breaking(5):

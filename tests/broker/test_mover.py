@@ -6,33 +6,12 @@ import random
 from collections import Counter
 from typing import Any
 
-import pika
 import pytest
 
 from rabbitproof.work.deadletter import Mover, Task
-from support import connector, eventually, ready, witness
+from support import connector, dead_letters, ready, witness
 
 COUNT = 3_000
-
-
-def dead_letters(url: str, **odd: Any) -> None:
-    """Have messages rejected; ``odd``: m and its number -> the properties of that one."""
-    with witness(url) as channel:
-        arguments = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"}
-        channel.queue_declare("home", durable=True, arguments=arguments)
-        channel.queue_declare("dead", durable=True)
-        channel.confirm_delivery()
-        for n in range(COUNT):
-            more = odd.get(f"m{n}", {})
-            properties = pika.BasicProperties(message_id=f"m{n}", delivery_mode=2, **more)
-            channel.basic_publish("", "home", b"%d" % n, properties)
-        channel.basic_qos(prefetch_count=COUNT)
-        for seen, (method, _, _) in enumerate(channel.consume("home", inactivity_timeout=10), 1):
-            if seen == COUNT:
-                channel.basic_nack(method.delivery_tag, multiple=True, requeue=False)
-                break
-        channel.cancel()
-    eventually(lambda: ready(url, "dead") == COUNT, "All of them are dead letters.")
 
 
 def names(url: str, queue: str) -> Counter[str]:
@@ -49,7 +28,7 @@ def names(url: str, queue: str) -> Counter[str]:
 @pytest.mark.parametrize("seed", range(3))
 def test_no_cut_of_either_connection_loses_a_letter(vhost: Any, seed: int) -> None:
     """And there are no more copies than the last line says."""
-    dead_letters(vhost.url)
+    dead_letters(vhost.url, COUNT)
     chance = random.Random(seed)
     mover = Mover(Task("dead", "retry", hold=500), connector(vhost.url))
     finish, cuts = mover._finish, 0
@@ -75,7 +54,7 @@ def test_no_cut_of_either_connection_loses_a_letter(vhost: Any, seed: int) -> No
 def test_a_letter_that_cannot_be_sent_stops_no_other(vhost: Any) -> None:
     """It stays, and is named with its reason."""
     odd = {"m50": {"headers": {"large": "x" * 130_900}}, "m51": {"headers": {"n": 1}}}
-    dead_letters(vhost.url, **odd)
+    dead_letters(vhost.url, COUNT, **odd)
     with witness(vhost.url) as channel:
         channel.queue_declare("parked", durable=True)
     # Moved, it keeps what its death added; so it was to be read, and can't be sent.

@@ -31,6 +31,7 @@ from rabbitproof.process import since_boot_ns
 from rabbitproof.proof import expect, frames
 from rabbitproof.proof.codec import Count, Time, Value, decode, encode
 from rabbitproof.proof.entries import RUN, Effective, Wiring
+from rabbitproof.proof.ledger import runs
 from rabbitproof.proof.record import contents, mark
 from rabbitproof.text import safe
 
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
     from typing import Self
-
-    from pyroaring import BitMap
 
     from rabbitproof.proof.ledger import QueueReceipts
 
@@ -314,25 +313,12 @@ def dropped(
         if source.run != run:
             foreign += got.fresh.total
             continue
-        ranges = [one for layer in got.fresh.layers for one in _ranges(layer)]
+        ranges = [(one[0], one[-1]) for layer in got.fresh.layers for one in runs(layer)]
         for at in range(0, len(ranges), RANGES):
             names = {source.producer: tuple(ranges[at : at + RANGES])}
             yield Dropped(queue=queue, reason=reason, names=names, evidence=evidence)
     if foreign:
         yield Dropped(queue=queue, reason=reason, foreign=foreign, evidence=evidence)
-
-
-def _ranges(numbers: BitMap) -> Iterator[tuple[int, int]]:
-    """Yield the first and the last of each run of neighbours."""
-    first = last = 0
-    for n in numbers:
-        if n != last + 1 or not first:
-            if first:
-                yield first, last
-            first = n
-        last = n
-    if first:
-        yield first, last
 
 
 def read(path: Path) -> History:

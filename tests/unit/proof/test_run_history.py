@@ -33,7 +33,7 @@ from rabbitproof.proof.history import (
     read,
 )
 from rabbitproof.proof.journal import Journal
-from rabbitproof.proof.ledger import QueueReceipts
+from rabbitproof.proof.ledger import QueueReceipts, runs
 from rabbitproof.proof.verify import verify
 
 if TYPE_CHECKING:
@@ -524,8 +524,8 @@ def test_by_name_they_are_as_many_entries_as_it_takes(tmp_path: Path) -> None:
 
 def test_ranges_of_numbers_are_all_of_them() -> None:
     numbers = BitMap([1, 2, 3, 7, 9, 10])
-    assert list(history._ranges(numbers)) == [(1, 3), (7, 7), (9, 10)]
-    assert list(history._ranges(BitMap())) == []
+    assert list(runs(numbers)) == [range(1, 4), range(7, 8), range(9, 11)]
+    assert list(runs(BitMap())) == []
 
 
 def test_a_queue_that_nobody_read_is_judged_by_the_count_of_the_history(tmp_path: Path) -> None:
