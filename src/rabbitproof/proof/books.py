@@ -86,7 +86,8 @@ def audit(
     tally = _tally(outcomes, queue)
     tally.copies_unknown = tally.copies_unknown or strangers or queue.unended > 0
     tally.others += queue.before or 0
-    if queue.before is None and receipts is None:
+    by_number = receipts is None or any(drop.count for drop in queue.drops)
+    if queue.before is None and by_number:
         tally.copies_unknown = True
     books = _balance(tally, queue, incomplete=incomplete or bool(queue.unsaid))
     exact = books.lost == tally.unseen

@@ -792,6 +792,15 @@ def test_nor_do_two_purges_tell_of_more_than_were_wanted(tmp_path: Path) -> None
     assert verify([tmp_path]).verdict.queues["logical"].unhandled == {"purged": 9}
 
 
+def test_nor_a_purge_of_a_queue_of_which_nobody_knows_what_it_held_before(tmp_path: Path) -> None:
+    produced(tmp_path)
+    consumed(tmp_path, numbers=range(10, 11))
+    purge = Dropped(queue="work.queue", reason="purged", copies=9)
+    told(tmp_path, *took_part(tmp_path), purge, empty())
+    queue = verify([tmp_path]).verdict.queues["logical"]
+    assert (queue.unhandled, queue.undecided) == ({}, 9)
+
+
 def test_that_a_fault_fired_may_stand_behind_the_cut(tmp_path: Path) -> None:
     produced(tmp_path)
     told(tmp_path, over=False, faults=("broker-kill",))
